@@ -1,0 +1,5 @@
+"""`python -m fwnode`."""
+
+from fwnode.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The private listener: control API, event stream, metrics and the dashboard."""

@@ -1,0 +1,166 @@
+"""The one table of the control API: the server's routes and the OpenAPI document both come from it. Pure."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from fwnode import __version__
+from fwnode.admin import views
+from media.track.stream import StreamStatistics
+
+PREFIX = "/api/v1"
+EVENT_TYPES: dict[str, type[msgspec.Struct]] = {
+    "snapshot": views.Snapshot,
+    "stream": views.StreamEvent,
+    "finding": views.FindingEvent,
+    "dropped": views.DroppedEvent,
+}
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One operation. `operation` is also the name of its handler in fwnode.admin.service.Api."""
+
+    method: str
+    path: str  # below PREFIX, parameters in braces
+    operation: str
+    summary: str
+    answer: type[msgspec.Struct] | None  # None: no body
+    status: int = 200
+    body: type[msgspec.Struct] | None = None
+    errors: dict[int, str] = {}
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the path's parameters."""
+        return re.findall(r"{(\w+)}", self.path)
+
+
+NO_STREAM = {404: "There is no stream of that name."}
+NO_KEY = {404: "There is no key of that id."}
+STORAGE = {503: "The data folder cannot be written; nothing was changed."}
+
+ROUTES = (
+    Route("GET", "/status", "get_status", "The node's state and counters.", views.NodeStatus),
+    Route("GET", "/streams", "list_streams", "Every stream.", views.StreamList),
+    Route("GET", "/streams/{name}", "get_stream", "One stream.", StreamStatistics, errors=NO_STREAM),
+    Route(
+        "DELETE",
+        "/streams/{name}",
+        "stop_stream",
+        "Disconnect the publisher and end the stream.",
+        None,
+        204,
+        errors=NO_STREAM | {409: "Nobody publishes it now."},
+    ),
+    Route(
+        "GET",
+        "/keys",
+        "list_keys",
+        "Every stream key, without what would let anybody publish.",
+        views.KeyList,
+    ),
+    Route(
+        "POST",
+        "/keys",
+        "make_key",
+        "Make a stream key; the only answer that has the key itself.",
+        views.NewKey,
+        201,
+        views.KeyRequest,
+        {400: "The pattern or label cannot be used."} | STORAGE,
+    ),
+    Route(
+        "DELETE",
+        "/keys/{key_id}",
+        "revoke_key",
+        "Revoke a stream key and disconnect who publishes with it.",
+        None,
+        204,
+        errors=NO_KEY | STORAGE,
+    ),
+    Route("GET", "/config", "get_config", "Every setting in force; secrets are masked.", views.ConfigView),
+)
+EVERY_ERROR = {
+    401: "The password is missing or wrong.",
+    403: "The Host or Origin header is not this node's.",
+}
+EVENTS_SUMMARY = (
+    "Server-sent events: a snapshot at once and every 2 s, and what happens in between. "
+    "A client that reads too slowly loses the oldest events and is told how many."
+)
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    types = {t for route in ROUTES for t in (route.answer, route.body) if t}
+    types |= {views.ApiError, *EVENT_TYPES.values()}
+    ordered = sorted(types, key=lambda struct: struct.__name__)
+    _, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    paths: dict[str, Any] = {}
+    for route in ROUTES:
+        paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = _operation(route)
+    paths[f"{PREFIX}/events"] = {"get": _events_operation()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "fwnode control API",
+            "version": __version__,
+            "license": {"name": "Unlicense", "identifier": "Unlicense"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "password": {"type": "http", "scheme": "basic"},
+                "token": {"type": "http", "scheme": "bearer"},
+            },
+        },
+        "security": [{}, {"password": []}, {"token": []}],
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.operation,
+        "summary": route.summary,
+        "responses": {
+            str(route.status): {"description": "Done."}
+            | ({"content": _json(route.answer)} if route.answer else {})
+        },
+    }
+    for status, meaning in sorted((route.errors | EVERY_ERROR).items()):
+        operation["responses"][str(status)] = {"description": meaning, "content": _json(views.ApiError)}
+    if route.parameters:
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in route.parameters
+        ]
+    if route.body:
+        operation["requestBody"] = {"required": True, "content": _json(route.body)}
+    return operation
+
+
+def _events_operation() -> dict[str, Any]:
+    data = {
+        kind: {"$ref": f"#/components/schemas/{struct.__name__}"}
+        for kind, struct in sorted(EVENT_TYPES.items())
+    }
+    described = "; ".join(f"`{kind}` carries {struct.__name__}" for kind, struct in EVENT_TYPES.items())
+    return {
+        "operationId": "follow_events",
+        "summary": EVENTS_SUMMARY,
+        "responses": {
+            "200": {
+                "description": f"Events: {described}.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "x-events": data,
+            },
+            "503": {"description": "Too many clients follow already.", "content": _json(views.ApiError)},
+        },
+    }
+
+
+def _json(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{struct.__name__}"}}}

@@ -1,0 +1,30 @@
+"""`fwnode status`."""
+
+from typing import Any
+
+import typer
+
+from fwnode.cli import control
+from fwnode.cli.output import Json, duration, print_json, size
+from fwnode.cli.settings import DataDir
+
+
+def status(data_dir: DataDir = None, admin: control.Admin = None, json: Json = False) -> None:
+    """Show whether the node runs, where it listens, and how busy it is."""
+    answer = control.find(data_dir, admin).get("/status")
+    if json:
+        print_json(answer)
+        return
+    for name, text in _lines(answer):
+        typer.echo(f"{name:<12}{text}")
+
+
+def _lines(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (answer["name"], f"{answer['state']}, {duration(answer['uptime_s'])}, fwnode {answer['version']}"),
+        *((option, address) for option, address in answer["listeners"].items()),
+        ("streams", f"{answer['streams']}, {answer['viewers']} viewers, {answer['connections']} connections"),
+        ("traffic", f"{size(answer['bytes_in'])} in, {size(answer['bytes_out'])} out"),
+        ("process", f"{answer['pid']}, {size(answer['memory_bytes'])} of memory"),
+        ("data", answer["data_dir"]),
+    ]

@@ -1,0 +1,440 @@
+"""Every setting of a node, declared once: TOML file, environment and options make one frozen Config.
+
+Pure: the caller reads the file and the environment. Later sources win: default, file,
+environment, option. A setting's metadata (unit, range, help) stands beside its type and is
+what `--help`, the control API, error messages and the documentation show.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from fwnode.address import parse_address
+from fwnode.errors import ConfigError
+from fwnode.password import is_password_hash
+
+OFF = "off"  # the value of an address setting that binds nothing
+ENVIRONMENT_PREFIX = "FWNODE_"
+
+# Environment variables with our prefix that are not settings.
+ENVIRONMENT_OTHERS = frozenset(("FWNODE_CONFIG", "FWNODE_ADMIN_PASSWORD"))
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """What a type alone does not say about a setting."""
+
+    help: str
+    unit: str = ""
+    lowest: float | None = None
+    highest: float | None = None
+    shape: Literal["text", "address", "address or off", "path", "password hash"] = "text"
+    option: bool = False  # has an option of `fwnode run` of its own
+    secret: bool = False  # masked where settings are shown, refused on the command line
+
+
+class Ingest(msgspec.Struct, frozen=True):
+    """Who may publish, and what happens when they go."""
+
+    open: Annotated[bool, Detail("Accept publishers without a stream key.")] = False
+    takeover: Annotated[
+        Literal["takeover", "refuse"],
+        Detail("A second publisher of a live stream: takes it over, or is refused."),
+    ] = "takeover"
+    linger_s: Annotated[
+        float,
+        Detail("A publisher that comes back within this time continues its stream.", "s", 0, 300),
+    ] = 10.0
+    idle_s: Annotated[
+        float, Detail("A publisher that sends nothing for this long is disconnected.", "s", 1, 300)
+    ] = 15.0
+
+
+class Hls(msgspec.Struct, frozen=True):
+    """How a stream is cut for HLS."""
+
+    part_s: Annotated[float, Detail("Target duration of a part (LL-HLS).", "s", 0.2, 1.0)] = 0.5
+    segment_s: Annotated[
+        float, Detail("Target duration of a segment; it ends at the next keyframe.", "s", 1, 10)
+    ] = 2.0
+    window_s: Annotated[float, Detail("How far back a viewer may seek in a live stream.", "s", 6, 120)] = 16.0
+
+
+class Deliver(msgspec.Struct, frozen=True):
+    """How progressive streams are sent."""
+
+    flush_ms: Annotated[
+        float,
+        Detail(
+            "Time between two chunks of a progressive stream; 0: as little as the viewers' number allows.",
+            "ms",
+            0,
+            1000,
+        ),
+    ] = 0.0
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What the node refuses beyond."""
+
+    connections: Annotated[int, Detail("Open connections on each public listener.", "", 1, 100_000)] = 10_000
+
+
+class Log(msgspec.Struct, frozen=True):
+    """What is written to standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Detail("Lowest level that is written.")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "text", "json"],
+        Detail("Lines for people or for machines; auto is text on a terminal and json elsewhere."),
+    ] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True):
+    """All settings of one node, and where each that is not a default came from."""
+
+    name: Annotated[str, Detail("The node's name, shown to people.", option=True)]
+    data_dir: Annotated[
+        str, Detail("Folder of the database, the stream keys and fwnode.toml.", shape="path", option=True)
+    ]
+    http: Annotated[
+        str, Detail("Address for viewers: pages, HLS and progressive streams.", shape="address", option=True)
+    ] = "0.0.0.0:8080"
+    https: Annotated[str, Detail("Address for viewers with TLS.", shape="address or off", option=True)] = OFF
+    https_cert: Annotated[
+        str, Detail("Certificate chain for https, a PEM file.", shape="path", option=True)
+    ] = ""
+    https_key: Annotated[str, Detail("Private key for https, a PEM file.", shape="path", option=True)] = ""
+    rtmp: Annotated[
+        str, Detail("Address for RTMP, publishing and playing.", shape="address or off", option=True)
+    ] = "0.0.0.0:1935"
+    admin: Annotated[
+        str, Detail("Address of the control API, the dashboard and metrics.", shape="address", option=True)
+    ] = "127.0.0.1:7078"
+    admin_password_hash: Annotated[
+        str,
+        Detail(
+            "Password of the admin address as `fwnode config password` prints it; "
+            "needed when that address is not loopback.",
+            shape="password hash",
+            secret=True,
+        ),
+    ] = ""
+    demo: Annotated[bool, Detail("Publish the built-in test stream `demo`.", option=True)] = False
+    drain_s: Annotated[
+        float,
+        Detail(
+            "Time that publishers and viewers get to leave when the node stops.", "s", 0, 3600, option=True
+        ),
+    ] = 5.0
+    ingest: Ingest = Ingest()
+    hls: Hls = Hls()
+    deliver: Deliver = Deliver()
+    limits: Limits = Limits()
+    log: Log = Log()
+    origins: dict[str, str] = msgspec.field(default_factory=dict)  # key -> "file:line", variable or option
+    warnings: tuple[str, ...] = ()
+
+    def value(self, key: str) -> Any:
+        """The value of a setting by its dotted key. KeyError for an unknown key."""
+        setting = SETTINGS[key]
+        part: Any = getattr(self, setting.section) if setting.section else self
+        return getattr(part, setting.field)
+
+    def origin(self, key: str) -> str:
+        """Where the value came from: "default", "/x/fwnode.toml:3", "FWNODE_HTTP" or "--http"."""
+        return self.origins.get(key, "default")
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One setting as declared in Config."""
+
+    section: str  # "" at the top level
+    field: str
+    kind: type  # bool, int, float or str
+    choices: tuple[str, ...]
+    default: Any  # None when it depends on the host
+    detail: Detail
+
+    @property
+    def key(self) -> str:
+        """Dotted, as in the TOML file."""
+        return f"{self.section}.{self.field}" if self.section else self.field
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return ENVIRONMENT_PREFIX + self.key.replace(".", "_").upper()
+
+    @property
+    def option(self) -> str:
+        """The option of `fwnode run` that sets it."""
+        return "--" + self.field.replace("_", "-") if self.detail.option else f"--set {self.key}"
+
+    @property
+    def accepted(self) -> str:
+        """What the value has to be, as the end of a sentence that begins with "must be"."""
+        if self.choices:
+            return " or ".join(repr(choice) for choice in self.choices)
+        if self.kind is bool:
+            return "true or false"
+        if self.kind is str:
+            return _ACCEPTED_SHAPES[self.detail.shape]
+        what = "a whole number" if self.kind is int else "a number"
+        what = _UNITS.get(self.detail.unit, what)
+        return f"{what} from {self.detail.lowest:g} to {self.detail.highest:g}"
+
+
+_UNITS = {"s": "seconds", "ms": "milliseconds"}
+_ACCEPTED_SHAPES = {
+    "text": "a line of text",
+    "address": "an address like 0.0.0.0:8080, [::]:8080 or 127.0.0.1:0",
+    "address or off": 'an address like 0.0.0.0:8080, [::]:8080 or 127.0.0.1:0, or "off"',
+    "path": "the path of a file or folder",
+    "password hash": "a line that `fwnode config password` printed",
+}
+
+
+def _declared(struct: type[msgspec.Struct], section: str) -> Iterator[Setting]:
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        hint = hints[field.name]
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            yield from _declared(hint, field.name)
+        elif get_origin(hint) is Annotated:
+            kind, detail = get_args(hint)
+            choices = get_args(kind) if get_origin(kind) is Literal else ()
+            default = None if field.default is msgspec.NODEFAULT else field.default
+            yield Setting(section, field.name, str if choices else kind, choices, default, detail)
+
+
+SETTINGS: dict[str, Setting] = {setting.key: setting for setting in _declared(Config, "")}
+_STRUCTS: dict[str, type[msgspec.Struct]] = {
+    "ingest": Ingest,
+    "hls": Hls,
+    "deliver": Deliver,
+    "limits": Limits,
+    "log": Log,
+}
+
+
+def load(
+    defaults: Mapping[str, str],
+    file_name: str,
+    file_text: str,
+    environment: Mapping[str, str],
+    options: Mapping[str, object],
+) -> Config:
+    """One Config from all sources.
+
+    `defaults` gives the settings that depend on the host. `file_name` may be empty: no file.
+    `environment` is the whole environment; `options` maps dotted keys to what the command line
+    gave, as text or already typed. Raises ConfigError.
+    """
+    values: dict[str, Any] = dict(defaults)
+    origins: dict[str, str] = {}
+    for source in (
+        _from_file(file_name, file_text),
+        _from_environment(environment),
+        _from_options(options),
+    ):
+        for setting, value, origin in source:
+            values[setting.key] = value
+            origins[setting.key] = origin
+    config = _build(values, origins, _unknown_variables(environment))
+    _check_together(config)
+    return config
+
+
+def nearest(word: str, words: list[str]) -> str:
+    """` (did you mean "x"?)`, or nothing when no word is near."""
+    import difflib  # only for mistakes
+
+    close = difflib.get_close_matches(word, words, 1, 0.6)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def settings_as_toml() -> str:
+    """Every setting with its help, range and default, as a commented fwnode.toml."""
+    lines: list[str] = []
+    section = ""
+    for setting in SETTINGS.values():
+        if setting.section != section:
+            section = setting.section
+            lines += ["", f"[{section}]"]
+        default = "" if setting.default is None else msgspec.json.encode(setting.default).decode()
+        lines += ["", f"# {setting.detail.help}", f"# Must be {setting.accepted}."]
+        lines.append(f"# {setting.field} = {default or '(depends on the host)'}")
+    return "\n".join(lines).strip() + "\n"
+
+
+_Given = tuple[Setting, Any, str]
+
+
+def _from_file(name: str, text: str) -> Iterator[_Given]:
+    if not name:
+        return
+    import tomllib  # costs 15 ms: only where there is a file
+
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}") from None
+    lines = _lines_of_keys(text)
+    for key, value in _flatten(document):
+        origin = f"{name}:{lines.get(key, 1)}"
+        setting = SETTINGS.get(key)
+        if setting is None:
+            known = [*SETTINGS, *_STRUCTS]
+            raise ConfigError(f'{origin}: unknown key "{key}"{nearest(key, known)}')
+        checked = _checked(setting, value, origin)
+        if setting.detail.shape == "path" and checked:
+            # A path in the file is relative to the file, so that the folder can be moved.
+            checked = posixpath.join(posixpath.dirname(name), checked)
+        yield setting, checked, origin
+
+
+def _flatten(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, dict) and key in _STRUCTS:
+            for field, inner in value.items():
+                yield f"{key}.{field}", inner
+        else:
+            yield key, value
+
+
+_TABLE = re.compile(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]")
+_KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*(?:=|\.)")
+
+
+def _lines_of_keys(text: str) -> dict[str, int]:
+    """Line of each key of a TOML document that is known to be valid; the parser does not keep them."""
+    found: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _TABLE.match(line):
+            table = header[1]
+            found.setdefault(table, number)
+        elif key := _KEY.match(line):
+            name = key[1].replace('"', "").replace("'", "")
+            found.setdefault(f"{table}.{name}" if table else name, number)
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[_Given]:
+    for setting in SETTINGS.values():
+        if setting.variable in environment:
+            origin = setting.variable
+            yield setting, _checked(setting, _typed(setting, environment[origin]), origin), origin
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Warnings, not errors: an orchestrator may set FWNODE_SERVICE_HOST for a service called fwnode."""
+    known = {setting.variable for setting in SETTINGS.values()} | ENVIRONMENT_OTHERS
+    unknown = sorted(
+        name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name not in known
+    )
+    return tuple(
+        f"environment variable {name} is no setting of fwnode{nearest(name, sorted(known))}"
+        for name in unknown
+    )
+
+
+def _from_options(options: Mapping[str, object]) -> Iterator[_Given]:
+    for key, value in options.items():
+        setting = SETTINGS.get(key)
+        if setting is None:
+            raise ConfigError(f'--set {key}: unknown key "{key}"{nearest(key, list(SETTINGS))}')
+        if setting.detail.secret:
+            # Any user of the machine can read another process's command line.
+            raise ConfigError(
+                f"--set {key}: a secret is not taken from the command line; "
+                f"use the file or the variable {setting.variable}"
+            )
+        typed = _typed(setting, value) if isinstance(value, str) else value
+        yield setting, _checked(setting, typed, setting.option), setting.option
+
+
+_TRUE = frozenset(("1", "true", "yes", "on"))
+_FALSE = frozenset(("0", "false", "no", "off", ""))
+
+
+def _typed(setting: Setting, text: str) -> object:
+    """Text from the environment or an option as the setting's type; as it is when it does not fit."""
+    word = text.strip()
+    if setting.kind is bool:
+        return True if word.lower() in _TRUE else False if word.lower() in _FALSE else text
+    if setting.kind is str:
+        return word
+    try:
+        return int(word) if setting.kind is int else float(word)
+    except ValueError:
+        return text
+
+
+def _checked(setting: Setting, value: object, origin: str) -> Any:
+    if setting.kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not setting.kind or not _within(setting, value):
+        shown = "(hidden)" if setting.detail.secret else msgspec.json.encode(value, enc_hook=str).decode()
+        raise ConfigError(f"{origin}: {setting.key} = {shown} must be {setting.accepted}")
+    return value
+
+
+def _within(setting: Setting, value: Any) -> bool:
+    detail = setting.detail
+    if setting.choices:
+        return value in setting.choices
+    if detail.lowest is not None and detail.highest is not None:
+        return bool(detail.lowest <= value <= detail.highest)
+    if detail.shape == "password hash":
+        return not value or is_password_hash(value)
+    if detail.shape.startswith("address"):
+        return (value == OFF and detail.shape == "address or off") or _is_address(value)
+    return not isinstance(value, str) or value.isprintable()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _build(values: Mapping[str, Any], origins: dict[str, str], warnings: tuple[str, ...]) -> Config:
+    top = {SETTINGS[key].field: value for key, value in values.items() if not SETTINGS[key].section}
+    sections: dict[str, Any] = {}
+    for name, struct in _STRUCTS.items():
+        given = {SETTINGS[key].field: value for key, value in values.items() if SETTINGS[key].section == name}
+        sections[name] = struct(**given)
+    return Config(**top, **sections, origins=origins, warnings=warnings)
+
+
+def _check_together(config: Config) -> None:
+    if config.https != OFF:
+        for key in ("https_cert", "https_key"):
+            if not config.value(key):
+                raise ConfigError(
+                    f"{config.origin('https')}: https = {config.https} needs {key}, the path of a PEM file"
+                )
+    if not parse_address(config.admin).loopback and not config.admin_password_hash:
+        raise ConfigError(
+            f"{config.origin('admin')}: admin = {config.admin} can be reached from other machines and needs "
+            "admin_password_hash: make one with `fwnode config password`"
+        )
+    if config.hls.part_s > config.hls.segment_s / 2:
+        raise ConfigError(
+            f"{config.origin('hls.part_s')}: hls.part_s = {config.hls.part_s:g} must be at most half of "
+            f"hls.segment_s = {config.hls.segment_s:g}"
+        )
+    if config.hls.window_s < 3 * config.hls.segment_s:
+        # RFC 8216bis 6.2.2: a live playlist shorter than three target durations makes players stall.
+        raise ConfigError(
+            f"{config.origin('hls.window_s')}: hls.window_s = {config.hls.window_s:g} must be at least "
+            f"three times hls.segment_s = {config.hls.segment_s:g}"
+        )

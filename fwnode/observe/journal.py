@@ -1,0 +1,55 @@
+"""The log lines of a node's life: streams, publishers, connections that end badly. Pure."""
+
+from typing import Any
+
+import structlog
+
+from media.ingest.diagnosis.log import FindingsLog
+from media.track.registry import Streams
+from media.track.stream import Source, StreamState
+
+LEVELS = {"remote": "warning", "stall": "info", "overflow": "warning", "accept": "error"}
+
+
+class Journal:
+    """Listener of the stream registry and of the reactor's faults."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._log: Any = structlog.get_logger()
+        self._streams = streams
+        self._known: dict[str, tuple[StreamState, Source | None]] = {}
+        self._findings: dict[str, FindingsLog] = {}
+
+    def stream_changed(self, name: str, now: float) -> None:
+        """A stream appeared, changed state or publisher, or went."""
+        stream = self._streams.get(name)
+        if stream is None:
+            self._known.pop(name, None)
+            self._findings.pop(name, None)
+            return
+        news = (stream.state, stream.source)
+        if self._known.get(name) == news:
+            return
+        self._known[name] = news
+        source = stream.source
+        about = {"protocol": source.protocol, "peer": source.peer, "key_id": source.key_id} if source else {}
+        self._log.info(f"stream {stream.state.value}", stream=name, **about)
+
+    def report_findings(self, now: float) -> None:
+        """What began or ceased to hurt viewers since the call before; call every few seconds."""
+        for stream in self._streams:
+            news = self._findings.setdefault(stream.name, FindingsLog())
+            for finding, appeared in news.changes(stream.statistics(now).findings, now):
+                about = {"stream": stream.name, "code": finding.code, "finding": finding.message}
+                if appeared:
+                    self._log.info("finding", **about, severity=finding.severity.value, fix=finding.fix)
+                else:
+                    self._log.info("finding cleared", **about)
+
+
+def log_fault(kind: str, error: Exception, peer: str) -> None:
+    """What the reactor reports of one connection; a bug comes with its traceback."""
+    log: Any = structlog.get_logger()
+    level = LEVELS.get(kind, "error")
+    traceback = error if level == "error" and kind != "accept" else None
+    getattr(log, level)(f"connection fault: {kind}", peer=peer, reason=str(error), exc_info=traceback)

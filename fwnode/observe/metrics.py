@@ -1,0 +1,164 @@
+"""Prometheus metrics, made from the parts' statistics when somebody asks: nothing is counted twice. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from fwnode import __version__
+from fwnode.node import Node
+from fwnode.observe.probe import ProcessUsage
+from media.track.stream import StreamState, StreamStatistics
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Samples = Sequence[tuple[tuple[str, ...], float]]
+
+
+class NodeCollector(Collector):
+    """Reads a node's statistics at each scrape."""
+
+    def __init__(self, node: Node, usage: Callable[[], ProcessUsage]) -> None:
+        self._node = node
+        self._usage = usage
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that registering does not scrape."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        yield from self._of_process()
+        yield from self._of_node()
+        yield from self._of_http()
+        yield from self._of_streams()
+
+    def _of_process(self) -> Iterator[Metric]:
+        usage = self._usage()
+        yield _gauge("process_resident_memory_bytes", "Resident memory.", (), [((), usage.memory_bytes)])
+        yield _counter("process_cpu_seconds", "CPU time.", (), [((), usage.cpu_s)])
+        yield _gauge("process_start_time_seconds", "Unix time.", (), [((), self._node.started_unix_s)])
+
+    def _of_node(self) -> Iterator[Metric]:
+        node, reactor = self._node, self._node.reactor.statistics()
+        yield _gauge("fwnode_info", "Version.", ("version", "name"), [((__version__, node.config.name), 1)])
+        yield _gauge("fwnode_draining", "1 while the node stops.", (), [((), node.draining)])
+        open_now = [((option,), listener.connections) for option, listener in node.listeners.items()]
+        yield _gauge("fwnode_connections", "Open connections.", ("listener",), open_now)
+        yield _counter("fwnode_connections_accepted", "Connections accepted.", (), [((), reactor.accepted)])
+        yield _counter(
+            "fwnode_connections_refused", "Connections turned away by a limit.", (), [((), reactor.refused)]
+        )
+        yield _counter("fwnode_received_bytes", "Bytes received.", (), [((), reactor.bytes_in)])
+        yield _counter("fwnode_sent_bytes", "Bytes sent.", (), [((), reactor.bytes_out)])
+        yield _counter(
+            "fwnode_connection_faults",
+            "Connections that ended badly, by kind.",
+            ("kind",),
+            [((kind,), count) for kind, count in sorted(reactor.faults.items())],
+        )
+        yield _counter(
+            "fwnode_publishers_refused",
+            "Publishers turned away by key, name or a stream in use.",
+            (),
+            [((), node.gate.refused)],
+        )
+
+    def _of_http(self) -> Iterator[Metric]:
+        routes = self._node.router.routes
+        requests = [((route.name,), route.requests) for route in routes]
+        yield _counter("fwnode_http_requests", "Requests by route.", ("route",), requests)
+        answers = [
+            ((route.name, f"{hundreds}xx"), count)
+            for route in routes
+            for hundreds, count in enumerate(route.answers)
+            if count
+        ]
+        yield _counter("fwnode_http_answers", "Answers by route.", ("route", "status"), answers)
+        body = [((route.name,), route.bytes_out) for route in routes]
+        yield _counter("fwnode_http_body_bytes", "Bodies sent, streams not included.", ("route",), body)
+
+    def _of_streams(self) -> Iterator[Metric]:
+        now = self._node.reactor.now()
+        streams = [stream.statistics(now) for stream in self._node.streams]
+        states = [((state.value,), sum(s.state is state for s in streams)) for state in StreamState]
+        yield _gauge("fwnode_streams", "Streams by state.", ("state",), states)
+        yield _gauge(
+            "fwnode_stream_age_seconds", "Time since it began.", ("stream",), _each(streams, "age_s")
+        )
+        yield _gauge(
+            "fwnode_stream_held_bytes", "Held for readers.", ("stream",), _each(streams, "held_bytes")
+        )
+        yield _counter(
+            "fwnode_stream_reader_skips",
+            "Times that a slow reader skipped.",
+            ("stream",),
+            _each(streams, "reader_skips"),
+        )
+        yield _counter(
+            "fwnode_stream_publishers", "Publishers so far.", ("stream",), _each(streams, "publishers")
+        )
+        yield _gauge(
+            "fwnode_stream_viewers",
+            "Viewers.",
+            ("stream", "protocol"),
+            [((s.name, protocol), count) for s in streams for protocol, count in s.viewers.items()],
+        )
+        yield _counter("fwnode_stream_repairs", "Timestamps repaired.", ("stream", "kind"), _repairs(streams))
+        yield _gauge(
+            "fwnode_stream_finding",
+            "1 for each thing about a publisher that hurts viewers.",
+            ("stream", "code", "severity"),
+            [((s.name, finding.code, finding.severity.value), 1) for s in streams for finding in s.findings],
+        )
+        yield from _of_tracks(streams)
+
+
+def render(node: Node, usage: Callable[[], ProcessUsage]) -> bytes:
+    """The whole page in Prometheus's text format."""
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(node, usage))
+    return generate_latest(registry)
+
+
+REPAIRS = {
+    "jump": "timestamp_jumps",
+    "backward": "timestamps_backward",
+    "duplicate": "timestamps_duplicate",
+    "audio_gap": "audio_gaps",
+    "composition_offset": "bad_composition_offsets",
+}
+
+
+def _repairs(streams: list[StreamStatistics]) -> Samples:
+    return [((s.name, kind), getattr(s, field)) for s in streams for kind, field in REPAIRS.items()]
+
+
+def _of_tracks(streams: list[StreamStatistics]) -> Iterator[Metric]:
+    labels = ("stream", "track", "codec")
+    tracks = [((s.name, track.name, track.codec.value), track) for s in streams for track in s.tracks]
+    yield _counter("fwnode_track_packets", "Packets received.", labels, [(k, t.packets) for k, t in tracks])
+    yield _counter("fwnode_track_bytes", "Media bytes received.", labels, [(k, t.bytes) for k, t in tracks])
+    yield _gauge(
+        "fwnode_track_bits_per_second", "Mean over 2 s.", labels, [(k, t.bitrate_bps) for k, t in tracks]
+    )
+
+
+def _each(streams: list[StreamStatistics], field: str) -> Samples:
+    return [((stream.name,), getattr(stream, field)) for stream in streams]
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> Metric:
+    return _filled(GaugeMetricFamily(name, text, labels=labels), samples)
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> Metric:
+    """A counter; the text format adds `_total` to its name."""
+    return _filled(CounterMetricFamily(name, text, labels=labels), samples)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, samples: Samples) -> Metric:
+    for labels, value in samples:
+        family.add_metric(labels, float(value))
+    return family

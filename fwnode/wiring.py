@@ -1,0 +1,139 @@
+"""Binds the parts of a node to each other: the one place that sees all of them. Pure."""
+
+from collections.abc import Callable, Mapping
+from random import Random
+
+from fwnode.config import Config
+from fwnode.gate import NodeGate
+from fwnode.keys import Keyring
+from fwnode.node import Node
+from fwnode.observe.journal import Journal
+from media.bitstream.duration import frame_duration
+from media.deliver.feed import Feeds, FeedSettings
+from media.deliver.http.reply import Reply
+from media.deliver.http.request import Request
+from media.deliver.http.response import Response
+from media.deliver.http.service import HttpService
+from media.deliver.live import Live
+from media.ingest.diagnosis.observer import Diagnosis
+from media.ingest.rtmp.model import RtmpSettings
+from media.ingest.rtmp.sessions import RtmpSessions
+from media.net.reactor import Reactor
+from media.net.tls import TlsSettings
+from media.track.marker import MarkerSettings
+from media.track.model import MICROSECONDS
+from media.track.registry import RegistrySettings, Streams, Takeover
+from media.track.stream import StreamSettings
+
+PUBLIC_LISTENERS = ("http", "https", "rtmp")
+DEMO_STREAM = "demo"
+RETAINED_SEGMENTS = 2
+STOPPING = "this node is stopping"
+READY = Response(200, b"ready\n", content_type="text/plain; charset=utf-8")
+DRAINING = Response(503, b"draining\n", content_type="text/plain; charset=utf-8")
+
+
+def stream_settings(config: Config) -> RegistrySettings:
+    """What the settings say about every stream."""
+    return RegistrySettings(
+        stream=StreamSettings(
+            marker=MarkerSettings(
+                segment_us=round(config.hls.segment_s * MICROSECONDS),
+                part_us=round(config.hls.part_s * MICROSECONDS),
+            ),
+            # What left a playlist stays for those who have just read it (RFC 8216bis 6.2.2).
+            window_us=round((config.hls.window_s + RETAINED_SEGMENTS * config.hls.segment_s) * MICROSECONDS),
+        ),
+        takeover=Takeover(config.ingest.takeover),
+        linger_s=config.ingest.linger_s,
+    )
+
+
+class Services:
+    """The composed node, and what the agent does with it."""
+
+    def __init__(self, node: Node, journal: Journal, http: HttpService, rtmp: RtmpSessions) -> None:
+        self.node = node
+        self.journal = journal
+        self.tls: TlsSettings | None = None  # of the https listener
+        self._http = http
+        self._rtmp = rtmp
+
+    def listen(self, option: str) -> None:
+        """Bind a public listener of PUBLIC_LISTENERS. Raises OSError with a useful text."""
+        node, config = self.node, self.node.config
+        address, limit = config.value(option), config.limits.connections
+        if option == "rtmp":
+            listener = node.reactor.listen(address, self._rtmp, limit=limit, name=option)
+        elif option == "https":
+            self.tls = TlsSettings(config.https_cert, config.https_key)
+            listener = self._http.listen(address, tls=self.tls, limit=limit)
+        else:
+            listener = self._http.listen(address, limit=limit)
+        node.listeners[option] = listener
+
+    def drain(self) -> None:
+        """Refuse publishers, close RTMP's listener, tell load balancers and encoders to go elsewhere.
+
+        HTTP's listeners stay, though each connection ends with its next answer: every request of
+        an HLS viewer may come on a new one.
+        """
+        self.node.draining = True
+        self.node.gate.drain()
+        self._http.site.draining = True
+        if "rtmp" in self.node.listeners:
+            self.node.listeners["rtmp"].close()
+        # To the same name: it may lead to another node by now.
+        self._rtmp.request_reconnect("", STOPPING)
+
+    def stop(self) -> None:
+        """Say goodbye to who is still here; the reactor needs a moment to send it."""
+        self._rtmp.shut_down(STOPPING, self.node.reactor.now())
+
+    @property
+    def busy(self) -> bool:
+        """Somebody watches; a publisher that nobody watches need not be waited for."""
+        return self.node.viewers > 0
+
+
+def compose(
+    config: Config,
+    keyring: Keyring,
+    reactor: Reactor,
+    *,
+    started_at: float,
+    unix_us: Callable[[], int],
+    random: Random,
+    player_files: Mapping[str, bytes],
+) -> Services:
+    """All parts of a node, listening nowhere yet. `unix_us` is the wall clock."""
+    streams = Streams(
+        stream_settings(config), call_at=reactor.call_at, measure=frame_duration, observer=Diagnosis
+    )
+    gate = NodeGate(
+        keyring,
+        streams,
+        open_ingest=config.ingest.open,
+        reserved=frozenset((DEMO_STREAM,)) if config.demo else frozenset(),
+        unix_us=unix_us,
+    )
+    node = Node(config, keyring, streams, gate, reactor, started_at, unix_us() // MICROSECONDS)
+    journal = Journal(streams)
+    streams.subscribe(journal.stream_changed)
+    rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s, flush_s=config.deliver.flush_ms / 1000)
+    rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for)
+    add_routes(node)
+    return Services(node, journal, HttpService(reactor, node.router), rtmp)
+
+
+def add_routes(node: Node) -> None:
+    """Everything that the public HTTP listeners answer."""
+    config, reactor = node.config, node.reactor
+    feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
+    live = Live(node.streams, feeds, round(config.hls.window_s * MICROSECONDS), reactor.call_at)
+
+    def healthz(request: Request, reply: Reply) -> None:
+        reply.send(DRAINING if node.draining else READY)
+
+    node.router.add("GET", "/healthz", healthz, name="healthz")
+    node.router.add("GET", "/live/*", live.handle, name="live")

@@ -1,0 +1,1 @@
+"""Codec headers: what a configuration and its frames say about themselves. Pure, decodes nothing."""

@@ -1,0 +1,1 @@
+"""A stream to its viewers: the HTTP data plane and what is served on it."""

@@ -1,0 +1,1 @@
+"""Who may publish, and a publisher's bytes to frames."""

@@ -1,0 +1,1 @@
+"""RTMP and Enhanced RTMP, in and out: handshake, chunks, commands, sessions. Pure."""

@@ -1,0 +1,1 @@
+"""One trio task that runs many TCP protocol machines: reactor, timers, TLS."""

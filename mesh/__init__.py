@@ -1,0 +1,1 @@
+"""Identity, links, membership, directory and routing between nodes."""

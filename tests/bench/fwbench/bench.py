@@ -1,0 +1,118 @@
+"""What a row is, what it is given, and how its rounds are run."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fwbench import clip, machine
+from fwbench.loads import Load, LoadError, Spec
+from fwbench.servers import Nginx, Node, ServerError
+from fwbench.summary import Column, RowResult, Sample, Target, interleave
+
+Measure = Callable[[str], Sample]  # one round of one side
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The machine's cores, how long to measure, where to put things."""
+
+    cache: Path
+    server_core: int
+    load_core: int
+    rounds: int
+    seconds: float
+    warm_s: float  # between the last connection and the first figure
+    say: Callable[[str], None]
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder of one's own that a worker running as another user may read, gone afterwards."""
+        path = Path(tempfile.mkdtemp(prefix="fwbench-"))
+        path.chmod(0o755)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def node(self, *options: str) -> Iterator[Node]:
+        with self.folder() as path, Node(path, self.server_core, *options) as node:
+            yield node
+
+    @contextmanager
+    def nginx(self) -> Iterator[Nginx]:
+        with self.folder() as path, Nginx(path, self.server_core) as nginx:
+            yield nginx
+
+    def load(self, spec: Spec, folder: Path) -> Load:
+        return Load(spec, self.load_core, folder)
+
+    def clip(self, group_s: int) -> str:
+        return str(clip.make(self.cache, group_s))
+
+
+class Row(Protocol):
+    """One line of the benchmark: a load, the programs it is put on, what they may cost at most."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def sides(self) -> Sequence[str]: ...
+
+    @property
+    def columns(self) -> Sequence[Column]: ...
+
+    @property
+    def targets(self) -> Sequence[Target]: ...
+
+    def missing(self) -> str:
+        """Why it cannot run here; empty when it can."""
+
+    def open(self, bench: Bench) -> AbstractContextManager[Measure]:
+        """Set up what all rounds share; the value measures one round of one side."""
+
+
+_QUIET_PERCENT = 10.0  # of one core
+_FAULTS = (LoadError, ServerError, clip.ClipError, OSError, ValueError, KeyError)
+
+
+def run(row: Row, bench: Bench) -> RowResult:
+    """All rounds of a row. What fails is a note in the result and does not run again."""
+    result = RowResult(row.name, row.title, row.columns, row.targets)
+    result.skipped = row.missing()
+    if result.skipped:
+        return result
+    bystanders = machine.Bystanders()
+    try:
+        with row.open(bench) as measure:
+            _rounds(row, bench, measure, result)
+    except _FAULTS as error:
+        result.skipped = f"{type(error).__name__}: {error}"
+    busy = bystanders.core_percent()
+    if busy > _QUIET_PERCENT:
+        result.note(f"other programs used {busy:.0f} % of a core meanwhile: latencies are partly theirs")
+    return result
+
+
+def _rounds(row: Row, bench: Bench, measure: Measure, result: RowResult) -> None:
+    failed: set[str] = set()
+
+    def one(side: str, number: int) -> None:
+        if side in failed:
+            return
+        bench.say(f"{row.name}: round {number + 1} of {bench.rounds}, {side}")
+        try:
+            result.add(side, measure(side))
+        except _FAULTS as error:
+            failed.add(side)
+            result.note(f"{side}: failed in round {number + 1}: {type(error).__name__}: {error}")
+
+    interleave(row.sides, bench.rounds, one)

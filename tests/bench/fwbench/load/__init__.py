@@ -1,0 +1,1 @@
+"""Load generators: one process each, started by `load.py`, steered over standard input."""

@@ -1,0 +1,1 @@
+"""The rows, in the order in which they are run."""
