@@ -94,13 +94,26 @@ class Agent:
 
     def bind(self) -> None:
         """Listen on every address of the settings. Raises FwnodeError naming the one that cannot be had."""
-        for option in wiring.PUBLIC_LISTENERS:
-            if self._config.value(option) != OFF:
-                with _bindable(self._config, option):
-                    self._services.listen(option)
-        with _bindable(self._config, "admin"):
-            self._admin_socket = bind(self._config.admin)
+        try:
+            if self._config.https != OFF:
+                self._load_certificate()
+            for option in wiring.PUBLIC_LISTENERS:
+                if self._config.value(option) != OFF:
+                    with _bindable(option):
+                        self._services.listen(option)
+            with _bindable("admin"):
+                self._admin_socket = bind(self._config.admin)
+        except FwnodeError:
+            self._services.close_listeners()
+            raise
         self._node.admin_address = str(Address(*self._admin_socket.getsockname()[:2]))
+
+    def _load_certificate(self) -> None:
+        try:
+            self._services.load_certificate()
+        except OSError as error:
+            files = f"https_cert = {self._config.https_cert}, https_key = {self._config.https_key}"
+            raise FwnodeError(f"--https: {files}: not usable together: {error.strerror or error}") from None
 
     async def run(self, ready_file: Path | None, first_key: str) -> int:
         """Serve until told to stop; returns the exit code."""
@@ -271,7 +284,7 @@ def _locked(folder: DataFolder) -> Iterator[DataFolder]:
 
 
 @contextmanager
-def _bindable(config: Config, option: str) -> Iterator[None]:
+def _bindable(option: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -20,7 +20,7 @@ OFF = "off"  # the value of an address setting that binds nothing
 ENVIRONMENT_PREFIX = "FWNODE_"
 
 # Environment variables with our prefix that are not settings.
-ENVIRONMENT_OTHERS = frozenset(("FWNODE_CONFIG", "FWNODE_ADMIN_PASSWORD"))
+ENVIRONMENT_OTHERS = frozenset(("FWNODE_CONFIG", "FWNODE_ADMIN_PASSWORD", "FWNODE_PLAYER_DIR"))
 
 
 class Detail(msgspec.Struct, frozen=True):

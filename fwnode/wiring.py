@@ -10,11 +10,10 @@ from fwnode.node import Node
 from fwnode.observe.journal import Journal
 from media.bitstream.duration import frame_duration
 from media.deliver.feed import Feeds, FeedSettings
-from media.deliver.http.reply import Reply
-from media.deliver.http.request import Request
-from media.deliver.http.response import Response
+from media.deliver.http.router import Router
 from media.deliver.http.service import HttpService
 from media.deliver.live import Live
+from media.deliver.routes import Pages, has_hls_script, public_router
 from media.ingest.diagnosis.observer import Diagnosis
 from media.ingest.rtmp.model import RtmpSettings
 from media.ingest.rtmp.sessions import RtmpSessions
@@ -27,10 +26,8 @@ from media.track.stream import StreamSettings
 
 PUBLIC_LISTENERS = ("http", "https", "rtmp")
 DEMO_STREAM = "demo"
-RETAINED_SEGMENTS = 2
+RETAINED_SEGMENTS = 2  # after they left the playlist
 STOPPING = "this node is stopping"
-READY = Response(200, b"ready\n", content_type="text/plain; charset=utf-8")
-DRAINING = Response(503, b"draining\n", content_type="text/plain; charset=utf-8")
 
 
 def stream_settings(config: Config) -> RegistrySettings:
@@ -60,17 +57,27 @@ class Services:
         self._rtmp = rtmp
 
     def listen(self, option: str) -> None:
-        """Bind a public listener of PUBLIC_LISTENERS. Raises OSError with a useful text."""
+        """Bind a public listener of PUBLIC_LISTENERS. Raises OSError with a useful text.
+
+        https needs `load_certificate` first.
+        """
         node, config = self.node, self.node.config
         address, limit = config.value(option), config.limits.connections
         if option == "rtmp":
             listener = node.reactor.listen(address, self._rtmp, limit=limit, name=option)
-        elif option == "https":
-            self.tls = TlsSettings(config.https_cert, config.https_key)
-            listener = self._http.listen(address, tls=self.tls, limit=limit)
         else:
-            listener = self._http.listen(address, limit=limit)
+            tls = self.tls if option == "https" else None
+            listener = self._http.listen(address, tls=tls, limit=limit)
         node.listeners[option] = listener
+
+    def load_certificate(self) -> None:
+        """Read the certificate of the https listener. Raises OSError."""
+        self.tls = TlsSettings(self.node.config.https_cert, self.node.config.https_key)
+
+    def close_listeners(self) -> None:
+        """Accept no more."""
+        for listener in self.node.listeners.values():
+            listener.close()
 
     def drain(self) -> None:
         """Refuse publishers, close RTMP's listener, tell load balancers and encoders to go elsewhere.
@@ -122,18 +129,19 @@ def compose(
     streams.subscribe(journal.stream_changed)
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s, flush_s=config.deliver.flush_ms / 1000)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for)
-    add_routes(node)
+    node.router = public_routes(node, player_files)
     return Services(node, journal, HttpService(reactor, node.router), rtmp)
 
 
-def add_routes(node: Node) -> None:
+def public_routes(node: Node, player_files: Mapping[str, bytes]) -> Router:
     """Everything that the public HTTP listeners answer."""
     config, reactor = node.config, node.reactor
     feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     live = Live(node.streams, feeds, round(config.hls.window_s * MICROSECONDS), reactor.call_at)
-
-    def healthz(request: Request, reply: Reply) -> None:
-        reply.send(DRAINING if node.draining else READY)
-
-    node.router.add("GET", "/healthz", healthz, name="healthz")
-    node.router.add("GET", "/live/*", live.handle, name="live")
+    pages = Pages(
+        node.streams,
+        node=config.name,
+        hls_script=has_hls_script(player_files),
+        ready=lambda: not node.draining,
+    )
+    return public_router(live, pages, player_files)

@@ -35,11 +35,15 @@ class Description:
     channels: int = 0
 
 
-@lru_cache(_REMEMBERED)
 def describe(codec: Codec, config: bytes) -> Description:
     """Describe a Track's `config` (its form: see Track). Raises WireError when it does not parse."""
     if len(config) > MAX_CONFIG_BYTES:
         raise WireError(f"a codec configuration is longer than {MAX_CONFIG_BYTES} bytes")
+    return _described(codec, config)
+
+
+@lru_cache(_REMEMBERED)
+def _described(codec: Codec, config: bytes) -> Description:
     return _DESCRIBE[codec](config)
 
 

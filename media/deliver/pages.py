@@ -96,10 +96,11 @@ def _top(node: str) -> str:
 def _card(stream: Listed) -> str:
     path, name = quote(stream.name, safe=""), html.escape(stream.name)
     badge = '<span class="badge">LIVE</span>' if stream.live else '<span class="badge off">OFF</span>'
+    still = f'<img src="/live/{path}/poster.jpg" alt="" loading="lazy">' if stream.live else ""
     watching = f"{stream.viewers} watching" if stream.live else "not live now"
     return (
         f'<li><a href="/watch/{path}"><span class="still">'
-        f'<img src="/live/{path}/poster.jpg" alt="" loading="lazy">{badge}</span>'
+        f"{still}{badge}</span>"
         f'<span class="name">{name}</span><span class="viewers">{watching}</span></a></li>'
     )
 

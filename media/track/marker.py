@@ -20,6 +20,7 @@ SEGMENT_MAX_US = 20_000_000  # without a keyframe for so long, a segment ends al
 SECTION_LEAST_US = 1_000_000  # a publisher with a broken clock cannot begin sections more often
 HOLE_US = 100_000  # lost frames; they do not make a segment longer
 LEADER_LATE_US = 500_000  # video silent for so much audio: audio begins parts
+SLOW_FRAME_US = 1_500_000  # one frame a second still leads alone; slides leave the parts to audio
 LEADER_LOST_US = 3_000_000  # and for so much: segments and groups
 LEADER_WAIT_US = 2_000_000  # a described video track that never starts holds audio back so long
 KEYFRAME_WAIT_US = 10_000_000  # and one that starts without a keyframe so long
@@ -60,8 +61,9 @@ class Marker:
         self._audio_id = 0  # the audio track that leads when video is silent
         self._lost = False  # it leads now
         self._leader_frame_us = 0
-        self._audio_us = 0  # media time of that audio track's newest packet
-        self._audio_then_us = 0  # what it was when the leader's newest packet came
+        self._audio_us = -1  # media time of that audio track's newest packet; -1 before its first
+        self._audio_then_us = -1  # what it was when the leader's newest packet came
+        self._late_us = LEADER_LATE_US  # grows to what the publisher's interleaving needs
         self._waiting_since_us: int | None = None
         self._leader_came = False  # a leader that is waited for sends, but no keyframe yet
         self._group = 0
@@ -145,6 +147,10 @@ class Marker:
             return None  # those who joined since cannot decode it
         if dts_us > self._end_us + HOLE_US:
             self._hole_us += dts_us - self._end_us
+        ahead_us = self._audio_us - self._audio_then_us
+        if ahead_us > self._late_us and dts_us - self.leader_us <= LEADER_LATE_US:
+            # Nothing was missing: the muxer sends sound and picture in turns as long as this.
+            self._late_us = min(ahead_us * 3 // 2, LEADER_LOST_US)
         self.leader_us = dts_us
         self._audio_then_us = self._audio_us
         self._leader_frame_us = duration_us
@@ -191,11 +197,13 @@ class Marker:
         either alone may be the muxer's interleaving or a hole in the sound.
         """
         self._audio_us = dts_us
+        if self._audio_then_us < 0:
+            self._audio_then_us = dts_us
         if self._lost:
             self._end_us = dts_us + duration_us
             return self._sound(dts_us, duration_us)
         silent_us = min(dts_us - self._audio_then_us, dts_us - self.leader_us)
-        if silent_us <= LEADER_LATE_US or silent_us <= 2 * self._leader_frame_us:
+        if silent_us <= self._late_us or silent_us <= min(2 * self._leader_frame_us, SLOW_FRAME_US):
             return self._mark
         self._end_us = dts_us + duration_us
         if silent_us > LEADER_LOST_US and silent_us > 3 * self._leader_frame_us:
@@ -242,7 +250,9 @@ class Marker:
         self._turn_leader = None
         self._break = self._lost = False
         self._discontinuity += 1
-        self._section_start_us = self.leader_us = self._audio_us = self._audio_then_us = dts_us
+        self._section_start_us = self.leader_us = dts_us
+        self._audio_us = self._audio_then_us = -1
+        self._late_us = LEADER_LATE_US
         self._leader_frame_us, self._end_us = duration_us, dts_us + duration_us
         self._part_target_known, self._long_part_us = False, 0
         self.part_target_us = self._settings.part_us + PART_JITTER_US

@@ -169,9 +169,10 @@ class Timeline:
         clock.suspect_us = None
         if in_line and (media_us > clock.last_us or self._has_company(track.id, clock, media_us)):
             return media_us, False
-        clock.offset_us = self._new_offset(clock, raw_us)
         self.statistics.jumps += 1
-        return raw_us + clock.offset_us, True
+        agreed = self._agreed_offset(clock, raw_us)
+        self._offset_us = clock.offset_us = self._continued(clock) - raw_us if agreed is None else agreed
+        return raw_us + clock.offset_us, agreed is None
 
     def _continued(self, clock: _TrackClock) -> int:
         """Where a track goes on when its timestamps do not tell."""
@@ -186,19 +187,16 @@ class Timeline:
             for number, other in self._clocks.items()
         )
 
-    def _new_offset(self, clock: _TrackClock, raw_us: int) -> int:
-        """Another track's offset that brings this one in line, else one that just goes on."""
+    def _agreed_offset(self, clock: _TrackClock, raw_us: int) -> int | None:
+        """Another track's offset that brings this one in line."""
         front = self._front_us
-        known = [self._offset_us, *(other.offset_us for other in self._clocks.values())]
-        for offset_us in known:
+        for offset_us in [self._offset_us, *(other.offset_us for other in self._clocks.values())]:
             if offset_us is None or offset_us == clock.offset_us:
                 continue
             media_us = raw_us + offset_us
             if front - BEHIND_US <= media_us <= front + AHEAD_US and media_us >= clock.last_us - RESYNC_US:
-                self._offset_us = offset_us
                 return offset_us
-        self._offset_us = self._continued(clock) - raw_us
-        return self._offset_us
+        return None
 
     def _audio(self, timescale: int, clock: _TrackClock, media_us: int, exact: int | None) -> tuple[int, int]:
         """Start and duration; the start is -1 when this time is taken."""

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 CACHE = ROOT / ".cache" / "bench"
+WARM_S = 3.0
 _LOG_COLUMNS = 200  # tables in a log are not folded
 ROWS: tuple[Row, ...] = (*http.ROWS, *stream.ROWS, *life.ROWS, *glass.ROWS)
 
@@ -48,6 +49,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of each side (5; quick: 2)")
     parser.add_argument("--seconds", type=float, help="seconds measured in each round (10; quick: 4)")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: for development only")
+    parser.add_argument(
+        "--profile", action="store_true", help="sample the node with py-spy: where its time goes"
+    )
+    parser.add_argument("--nice", type=int, default=0, help="priority of everything measured, -20 to 19")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown at the end")
     options = parser.parse_args()
@@ -65,6 +70,7 @@ def _run(rows: Sequence[Row], options: argparse.Namespace) -> list[RowResult]:
         console = Console(stderr=True, width=_LOG_COLUMNS)
     server_core, load_core = machine.cores()
     os.sched_setaffinity(0, {load_core})
+    os.nice(options.nice)
     CACHE.mkdir(parents=True, exist_ok=True)
     results = []
     with console.status("") as status:
@@ -74,7 +80,9 @@ def _run(rows: Sequence[Row], options: argparse.Namespace) -> list[RowResult]:
             if not console.is_terminal:
                 console.print(text, style="dim", highlight=False)
 
-        bench = Bench(CACHE, server_core, load_core, options.rounds, options.seconds, 3.0, say)
+        bench = Bench(
+            CACHE, server_core, load_core, options.rounds, options.seconds, WARM_S, say, options.profile
+        )
         for row in rows:
             results.append(run(row, bench))
             _show(console, results[-1])

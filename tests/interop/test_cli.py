@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -243,3 +245,139 @@ def test_a_killed_node_leaves_a_folder_that_starts_again(start_node: Any) -> Non
     listed = again.cli_json("key", "list")["keys"]
     assert [entry["stream"] for entry in listed] == ["*", "cam", "offline"]
     assert key not in str(listed)
+
+
+def ffmpeg_to(url: str, seconds: float = 60) -> "subprocess.Popen[str]":
+    picture = [
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=s=160x90:r=25",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-g",
+        "25",
+    ]
+    return subprocess.Popen(
+        ["ffmpeg", "-v", "error", "-re", *picture, "-t", str(seconds), "-f", "flv", url],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until(condition: Callable[[], Any], within_s: float = 20.0) -> Any:
+    """What the condition gives once it is true."""
+    deadline = time.monotonic() + within_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def api(node: Any, path: str) -> Any:
+    return json.loads(fetch(node.url(f"/api/v1{path}", "admin"))[1])
+
+
+def live(node: Any, name: str) -> bool:
+    return any(
+        stream["name"] == name and stream["state"] == "live" for stream in api(node, "/streams")["streams"]
+    )
+
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+
+
+@needs_ffmpeg
+def test_publishing_with_a_key_until_it_is_revoked(start_node: Any) -> None:
+    node = start_node()
+    made = node.cli_json("key", "new", "--stream", "cam")
+    publisher = ffmpeg_to(node.rtmp_url(made["key"]))
+    try:
+        until(lambda: live(node, "cam"))
+        stream = api(node, "/streams/cam")
+        assert stream["source"]["key_id"] == made["id"] and stream["tracks"][0]["codec"] == "h264"
+        row = node.cli("streams").stdout.splitlines()[1].split("\t")
+        assert row[:2] == ["cam", "live"] and row[2].startswith("rtmp 127.0.0.1:")
+        assert fetch(node.url("/live/cam/index.m3u8"))[1].startswith(b"#EXTM3U")
+        node.cli("key", "revoke", made["id"])
+        assert "revoked" in publisher.communicate(timeout=20)[1]
+    finally:
+        publisher.kill()
+        publisher.communicate()
+    until(lambda: not live(node, "cam"))
+    assert made["key"] not in node.stderr
+
+
+@needs_ffmpeg
+def test_publishing_without_a_valid_key_is_refused_with_the_reason(node: Any) -> None:
+    for name in ("live", "live?key=wrong", "sk_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"):
+        publisher = ffmpeg_to(node.rtmp_url(name), 5)
+        _, said = publisher.communicate(timeout=30)
+        assert publisher.returncode != 0 and "`fwnode key new`" in said
+    assert api(node, "/streams") == {"streams": []}
+    assert api(node, "/status")["publishers_refused"] >= 3
+
+
+@needs_ffmpeg
+def test_open_ingest_takes_any_publisher(start_node: Any) -> None:
+    node = start_node("--set", "ingest.open=true")
+    assert "Stream Key  any stream name" in node.stdout
+    publisher = ffmpeg_to(node.rtmp_url("anything"))
+    try:
+        until(lambda: live(node, "anything"))
+    finally:
+        publisher.kill()
+        publisher.communicate()
+
+
+def test_the_demo_can_be_watched_and_its_viewer_gets_time_to_leave(start_node: Any) -> None:
+    node = start_node("--demo", "--drain-s", "10")
+    until(lambda: live(node, "demo"), 60)
+    assert fetch(node.url("/healthz"))[0] == 200
+    host, port = node.addresses["http"].rsplit(":", 1)
+    viewer = HTTPConnection(host, int(port), timeout=10)
+    viewer.request("GET", "/live/demo.ts")
+    answer = viewer.getresponse()
+    assert answer.read(1880)[0] == 0x47  # a transport stream's sync byte
+    until(lambda: api(node, "/status")["viewers"] == 1)
+    node.process.send_signal(signal.SIGTERM)
+    until(lambda: fetch(node.url("/healthz"))[0] == 503)
+    assert api(node, "/status")["state"] == "draining"
+    with pytest.raises(OSError):  # nobody new may publish
+        socket.create_connection(tuple(node.addresses["rtmp"].rsplit(":", 1)), 5).close()
+    assert len(answer.read(100_000)) == 100_000
+    began = time.monotonic()
+    viewer.close()
+    answer.close()
+    assert node.process.wait(10) == 0
+    assert time.monotonic() - began < EXIT_BUDGET_S
+
+
+def test_a_second_signal_stops_at_once(start_node: Any) -> None:
+    node = start_node("--demo", "--drain-s", "60")
+    until(lambda: live(node, "demo"), 60)
+    with urllib.request.urlopen(node.url("/live/demo.ts"), timeout=10) as answer:
+        answer.read(188)
+        node.process.send_signal(signal.SIGTERM)
+        until(lambda: fetch(node.url("/healthz"))[0] == 503)
+        assert node.stop() == 128 + signal.SIGTERM
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_https_with_certificate_files(start_node: Any, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", *request.split(), *files], check=True, capture_output=True)
+    node = start_node("--https", "127.0.0.1:0", "--https-cert", str(certificate), "--https-key", str(key))
+    context = ssl.create_default_context(cafile=str(certificate))
+    with urllib.request.urlopen(f"https://{node.addresses['https']}/healthz", context=context) as answer:
+        assert answer.status == 200
+    broken = node.cli(
+        "run", "--data-dir", str(tmp_path / "other"), "--https", "127.0.0.1:0", "--https-cert", str(key),
+        "--https-key", str(key), "--http", "127.0.0.1:0", check=False,
+    )  # fmt: skip
+    one_line(broken, 1, f"https_cert = {key}, https_key = {key}: not usable together")

@@ -11,13 +11,15 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("fwnode", "mesh", "media", "devices")
 MODULE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
-LONG_FUNCTIONS: dict[str, str] = {}  # "path:name" -> why splitting it would hurt
+LONG_FUNCTIONS = {  # "path:name" -> why splitting it would hurt
+    "media/ingest/rtmp/session.py:__init__": "the session's fields and its table of commands, one a line",
+}
 BANNED_WORDS = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers"}
 LEFT_FOR_LATER = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
 SILENCERS = re.compile(
     r"#\s*(?:type:\s*ignore|noqa)(?P<codes>\[[^]]*\]|:[\s\w,]*)?(?P<reason>\s*[#-]\s*\w.*)?$"
 )
-OBVIOUS_LINES = 4  # a function this short, docstring and signature aside, is read faster than described
+OBVIOUS_LINES = 12  # a well-named function this short, signature aside, is read as fast as a description
 
 
 def sources() -> dict[str, str]:
@@ -115,7 +117,7 @@ BAD: dict[str, tuple[str, str]] = {
     "function_length": ("media/x.py", "def f():\n" + "    x = 1\n" * FUNCTION_LINES_MAX),
     "names": ("media/stream_manager.py", ""),
     "left_for_later": ("media/x.py", "x = 1  # TODO: y"),
-    "docstrings": ("media/x.py", '"""Module."""\ndef f():\n' + "    x = 1\n" * 9),
+    "docstrings": ("media/x.py", '"""Module."""\ndef f():\n' + "    x = 1\n" * (OBVIOUS_LINES + 1)),
     "silencers": ("media/x.py", "x = f()  # type: ignore[arg-type]"),
 }
 

@@ -58,12 +58,12 @@ class HttpConnection:
         "_begun_at",
         "_closing",
         "_eof",
-        "_heads",
         "_heard_at",
         "_input",
         "_parser",
         "_paused",
         "_ready",
+        "_recognize",
         "_reply",
         "_send",
         "_sink",
@@ -77,7 +77,7 @@ class HttpConnection:
         self._site = site
         self._transport = transport
         self._send = transport.send
-        self._heads = site.heads
+        self._recognize = site.recognize
         self._parser: RequestParser | None = None
         self._input = b""  # what is not parsed yet begins at _at
         self._at = 0
@@ -98,7 +98,7 @@ class HttpConnection:
 
     def receive(self, data: bytes, now: float) -> None:
         if self._ready:
-            head = self._heads.get(data)
+            head = self._recognize(data)
             if head is not None:
                 self._heard_at = now
                 self._dispatch(head, b"", now)
@@ -318,7 +318,7 @@ class HttpConnection:
             if not piece:
                 return None
             if not partial:
-                head = self._heads.get(piece)
+                head = self._recognize(piece)
                 if head is not None:
                     return head, b""
             if parser is None:

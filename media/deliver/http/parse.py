@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httptools
 
 from media.deliver.http.errors import BadRequest
-from media.deliver.http.request import Fields, Head
+from media.deliver.http.request import Fields, FieldSet, Head
 from media.deliver.http.router import Route
 
 HEAD_MAX_BYTES = 16384  # what browsers with cookies send is below 4 KiB
@@ -120,7 +120,7 @@ class RequestParser:
             parser.get_method().decode("ascii"),
             self._target,
             parser.get_http_version(),
-            fields,
+            FieldSet(fields),
             parser.should_keep_alive(),
         )
         route = head.route = self._resolve(head)

@@ -17,6 +17,17 @@ TARGET_MAX_BYTES = 4096  # a token and the LL-HLS directives take a quarter of i
 Fields = dict[bytes, bytes]  # lower-case name -> value; repeated fields joined by ", "
 
 
+class FieldSet:
+    """The header fields of a request. Treat as immutable: viewers with the same player share it."""
+
+    __slots__ = ("by_name", "gzip", "plain")
+
+    def __init__(self, by_name: Fields) -> None:
+        self.by_name = by_name
+        self.gzip = accepts_gzip(by_name.get(b"accept-encoding", b""))
+        self.plain = b"if-none-match" not in by_name and b"range" not in by_name
+
+
 class Head:
     """A parsed request head. Treat as immutable: it is shared."""
 
@@ -37,26 +48,22 @@ class Head:
 
     route: "Route"  # set by the router
 
-    def __init__(self, method: str, target: bytes, version: str, fields: Fields, keep_alive: bool) -> None:
-        """Raises BadRequest for a target that is not a path (RFC 9112 3.2) or a wrong Host field."""
-        if version == "1.1" and b"host" not in fields:
+    def __init__(
+        self, method: str, target: bytes, version: str, field_set: FieldSet, keep_alive: bool
+    ) -> None:
+        """Raises BadRequest for a target that is not a path (RFC 9112 3.2) or a missing Host field."""
+        self.fields = field_set.by_name
+        if version == "1.1" and b"host" not in self.fields:
             raise BadRequest(400, "a request needs one Host field")
         self.method = method
         self.target = target
         self.version = version
-        self.fields = fields
         self.keep_alive = keep_alive
         self.path, self.query_text = split_target_untrusted(method, target)
         self.segments = tuple(self.path[1:].split("/"))
-        self.gzip = accepts_gzip(fields.get(b"accept-encoding", b""))
+        self.gzip = field_set.gzip
         # Answered by the whole body on a connection that stays open: the common case by far.
-        self.plain = (
-            method == "GET"
-            and keep_alive
-            and version == "1.1"
-            and b"if-none-match" not in fields
-            and b"range" not in fields
-        )
+        self.plain = field_set.plain and method == "GET" and keep_alive and version == "1.1"
         self._query: dict[str, str] | None = None
 
     @property

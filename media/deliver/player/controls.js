@@ -186,7 +186,7 @@ export class Controls {
       ["Buffered", stats.bufferS === null ? "" : `${stats.bufferS.toFixed(2)} s, wanted ${stats.targetS?.toFixed(2)} s`],
       ["Speed", `${stats.rate.toFixed(2)}×`],
       ["Frames", `${stats.frames}, ${stats.dropped} dropped`],
-      ["Stops", `${stats.stalls}, ${stats.switches} switches`],
+      ["Stops", `${stats.stalls}, ${stats.failures} failures`],
     ].filter(([, value]) => value);
     this.#part("figures").replaceChildren(...rows.flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
     const lines = this.#player.log.map(({ at, text }) => make("li", `${at.toLocaleTimeString()} ${text}`));

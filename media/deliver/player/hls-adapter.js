@@ -4,13 +4,22 @@ import { codecsOf, unplayable } from "./codecs.js";
 
 const NATIVE_TYPE = "application/vnd.apple.mpegurl";
 const MEDIA_RECOVERIES_MAX = 2; // decoder resets before another transport is tried
+const WORDS = {
+  manifestLoadError: "the playlist could not be loaded",
+  manifestLoadTimeOut: "the playlist took too long to load",
+  manifestIncompatibleCodecsError: "this browser has no decoder for it",
+  bufferAddCodecError: "this browser has no decoder for it",
+  levelLoadError: "the playlist could not be loaded",
+  levelLoadTimeOut: "the playlist took too long to load",
+  fragLoadError: "media could not be loaded",
+  fragLoadTimeOut: "media took too long to load",
+};
 const CONFIG = {
   lowLatencyMode: true,
-  // Parts of 0.5 s: a hold-back of three parts, which the playlist asks for, leaves room within 2 s.
+  // The distance from the edge is the playlist's PART-HOLD-BACK: three parts.
   maxLiveSyncPlaybackRate: 1.08,
   liveSyncOnStallIncrease: 0.5, // hls.js adds a second for each stall otherwise, for good
   liveMaxLatencyDuration: 8,
-  liveSyncDuration: 1.5,
   liveDurationInfinity: true,
   backBufferLength: 20,
   maxBufferLength: 10,
@@ -168,7 +177,7 @@ export class HlsTransport {
       return;
     }
     const status = data.response?.code;
-    this.#explain(`${data.details}${status ? ` (HTTP ${status})` : ""}`, status);
+    this.#explain(`${WORDS[data.details] ?? data.details}${status ? ` (HTTP ${status})` : ""}`, status);
   }
 
   /** Not live, or codecs that do not play here, or another failure: the playlist tells. */

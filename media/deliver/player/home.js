@@ -2,6 +2,13 @@
 
 const PERIOD_MS = 8_000;
 
+/** Streams without a poster keep the plain ground. */
+function hideBroken() {
+  for (const picture of document.images) {
+    if (picture.complete && !picture.naturalWidth) picture.hidden = true;
+  }
+}
+
 async function refresh() {
   if (document.hidden) return;
   const answer = await fetch(location.href, { cache: "no-store" }).catch(() => null);
@@ -13,5 +20,7 @@ async function refresh() {
   }
 }
 
+document.addEventListener("error", hideBroken, { capture: true });
+hideBroken();
 setInterval(refresh, PERIOD_MS);
 document.addEventListener("visibilitychange", refresh);

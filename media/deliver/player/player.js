@@ -41,7 +41,7 @@ class Player {
   #clock = new ServerClock();
   #catchUp = new CatchUp();
   #stalls = [];
-  #counts = { stalls: 0, jumps: 0, switches: 0 };
+  #counts = { stalls: 0, jumps: 0, failures: 0 };
   #codecs = new Set(); // that could not be played since the last picture
   #told = false; // the node said itself that the stream is not live
   #polls = 0;
@@ -246,7 +246,7 @@ class Player {
       this.#later(CODEC_RETRY_MS); // the streamer may follow the advice
       return;
     }
-    this.#counts.switches += 1;
+    this.#counts.failures += 1;
     this.#note(`${LABELS[failing]}: ${reason}${name === failing ? "" : `; using ${LABELS[name]}`}`);
     if (delayMs > 1_000) this.#set("failed", `${LABELS[failing]}: ${reason}`);
     this.#later(delayMs);

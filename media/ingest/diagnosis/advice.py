@@ -30,7 +30,7 @@ KEYFRAME_DENSER = (
     "of frames. GStreamer: x264enc key-int-max."
 )
 OPEN_GOP = (
-    "OBS: take open-gop out of the encoder's custom options. ffmpeg: -flags +cgop "
+    "OBS: take open-gop and intra-refresh out of the encoder's options. ffmpeg: -flags +cgop "
     "(libx265: -x265-params open-gop=0). GStreamer: x265enc option-string=open-gop=0."
 )
 REAL_KEYFRAMES = (

@@ -15,6 +15,7 @@ STALLS_KEPT = 16
 MINUTES_KEPT = 11  # ten minutes between the oldest and the newest
 DRIFT_MINUTES = 5  # shorter, and a slowly filling queue looks like a slow clock
 SPEED_SECONDS = 16  # five for each end, and something between
+RUSH_SECONDS, RUSH = 5, 1.5  # a file sent without a brake shows sooner
 BURSTS = 3  # late seconds of ten that make a habit of it
 FALLEN_SILENT_S = 4.0  # a track that said nothing for so long is not compared with the others
 
@@ -56,13 +57,17 @@ class Arrival:
     def jitter_us(self) -> float:
         """Spread of lateness within a second that BURSTS of the newest SHORT_WINDOW seconds reach."""
         spreads = sorted(self._spreads_us, reverse=True)
-        return spreads[BURSTS - 1] if len(spreads) >= BURSTS else 0.0
+        return spreads[BURSTS - 1] if len(spreads) > RUSH_SECONDS else 0.0
 
     def speed(self) -> float | None:
         """Media seconds per second of arrival; None when it is not known, or is only a backlog."""
         points = list(self._points)
-        if len(points) < SPEED_SECONDS:
+        if len(points) < RUSH_SECONDS:
             return None
+        speed = self._slope(points)
+        return speed if len(points) >= SPEED_SECONDS or speed >= RUSH else None
+
+    def _slope(self, points: list[tuple[float, float]]) -> float:
         third = len(points) // 3
         first_at, first_us = min(points[:third], key=_lateness)
         last_at, last_us = min(points[-third:], key=_lateness)

@@ -132,7 +132,7 @@ def format_changed(subject: Subject, last: Severity | None) -> Verdict | None:
     if not recent:
         return None
     message = (
-        f"The format changed {_count(len(recent))} in the last {RECENT_S:.0f} s, last from {recent[-1]}: "
+        f"The format changed {_count(len(recent))} in the last {RECENT_S:.0f} s, last {recent[-1]}: "
         "players start anew"
     )
     severity = Severity.WARNING if len(recent) > 1 else Severity.INFO

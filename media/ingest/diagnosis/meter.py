@@ -70,9 +70,7 @@ class Meter:
         self.gaps: deque[tuple[float, int]] = deque(maxlen=EVENTS_KEPT)  # of sound: when, how long
         self.backward: deque[float] = deque(maxlen=EVENTS_KEPT)
         self.duplicates: deque[float] = deque(maxlen=EVENTS_KEPT)
-        self.changes: deque[tuple[float, str]] = deque(
-            maxlen=EVENTS_KEPT
-        )  # of format: when, from what to what
+        self.changes: deque[tuple[float, str]] = deque(maxlen=EVENTS_KEPT)  # of format: when, what
         self.gop = GopWatch(track.codec) if track.kind is Kind.VIDEO else None
         self._started = False
         self._strange = 0
@@ -145,7 +143,7 @@ class Meter:
         if _format(old) == _format(track):
             return False
         if self._started:
-            self.changes.append((now, f"{_describe(old)} to {_describe(track)}"))
+            self.changes.append((now, _change(_describe(old), _describe(track))))
         if self.gop is not None:
             self.gop.restart(track.codec)
         self.seconds.clear()
@@ -239,3 +237,7 @@ def _describe(track: Track) -> str:
     if track.kind is Kind.VIDEO:
         return f"{track.codec} {track.width}x{track.height}"
     return f"{track.codec} {track.sample_rate} Hz {track.channels} ch"
+
+
+def _change(old: str, new: str) -> str:
+    return f"from {old} to {new}" if old != new else f"other settings of {new}"

@@ -109,8 +109,9 @@ def false_keyframes(subject: Subject, last: Severity | None) -> Verdict | None:
     if _entries(subject.meter, Entry.FALSE, last):
         message = "Frames are marked as keyframes and are none: viewers who start there see damage"
         return Verdict(Severity.ERROR, message, advice.REAL_KEYFRAMES)
-    if _entries(subject.meter, Entry.GRADUAL, last):
-        message = "Keyframes are recovery points, not IDR pictures: the picture builds up from grey"
+    # With open GOPs, a keyframe that happens to have no leading frames looks gradual as well.
+    if _entries(subject.meter, Entry.GRADUAL, last) and not _entries(subject.meter, Entry.OPEN, last):
+        message = "Keyframes are recovery points, not IDR pictures: players may start with a damaged picture"
         return Verdict(Severity.WARNING, message, advice.REAL_KEYFRAMES)
     return None
 

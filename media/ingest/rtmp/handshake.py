@@ -5,7 +5,7 @@ librtmp do it.
 """
 
 import hmac
-from random import Random
+from typing import Protocol
 
 from media.errors import WireError
 
@@ -19,12 +19,18 @@ _SERVER_KEY = b"Genuine Adobe Flash Media Server 001"
 _SCHEMES = ((8, 12), (772, 776))  # where the offset's four bytes are, and what the offset counts from
 
 
+class Randomness(Protocol):
+    """Where unpredictable bytes come from; `random.Random` is one."""
+
+    def randbytes(self, n: int, /) -> bytes: ...
+
+
 class ServerHandshake:
     """Our side as server. Feed it until `done`; `rest` is then what came after the handshake."""
 
     __slots__ = ("_buffer", "_random", "_replied", "digest", "done", "rest")
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Randomness) -> None:
         self.done = False
         self.rest = b""
         self.digest = False  # the client used the digest form
@@ -72,7 +78,7 @@ class ClientHandshake:
 
     __slots__ = ("_buffer", "done", "hello", "rest")
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Randomness) -> None:
         self.hello = bytes((_VERSION,)) + b"\0" * 8 + random.randbytes(PART_BYTES - 8)
         self.done = False
         self.rest = b""

@@ -248,11 +248,11 @@ class Publication:
 
     def _release(self, now: float) -> None:
         held, self._held = self._held, None
-        for track in self._ready:
+        ready, self._ready = self._ready, []
+        for track in ready:
             self._writer.describe(track, now)
         for frame in held or ():
             self._writer.write(frame, now)
-        self._ready = []
 
 
 def _lengths_fit(data: bytes) -> bool:

@@ -1,14 +1,13 @@
 """RTMP as a client that publishes, for restreaming to other services. Pure."""
 
 from collections.abc import Callable, Sequence
-from random import Random
 
 from media.container import amf, flv
 from media.errors import RemoteError, StateError, WireError
 from media.ingest.rtmp.chunk import OUT_CHUNK_BYTES, MessageType, to_chunks
 from media.ingest.rtmp.command import CAPS_MULTITRACK, Command
 from media.ingest.rtmp.connection import AUDIO_CHUNKS, DATA_CHUNKS, VIDEO_CHUNKS, Connection
-from media.ingest.rtmp.handshake import ClientHandshake
+from media.ingest.rtmp.handshake import ClientHandshake, Randomness
 from media.net.transport import Transport
 from media.track.model import Codec, Kind, Packet, Track
 
@@ -34,7 +33,7 @@ class RtmpPublisher:
         tc_url: str,
         app: str,
         stream: str,
-        random: Random,
+        random: Randomness,
         on_ready: Callable[[float], None],
         on_ended: Callable[[str], None],
     ) -> None:

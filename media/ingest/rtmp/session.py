@@ -4,7 +4,6 @@ RTMP 1.0 7.2; the order of commands as OBS, ffmpeg, GStreamer and librtmp send t
 """
 
 from collections.abc import Callable
-from random import Random
 
 from media.errors import Refused, WireError
 from media.ingest.gate import Gate, PlayRequest, PublishRequest
@@ -23,7 +22,7 @@ from media.ingest.rtmp.command import (
 )
 from media.ingest.rtmp.connection import PING_REQUEST, PING_RESPONSE, STREAM_BEGIN, STREAM_EOF, Connection
 from media.ingest.rtmp.feed import RtmpFeeds
-from media.ingest.rtmp.handshake import ServerHandshake
+from media.ingest.rtmp.handshake import Randomness, ServerHandshake
 from media.ingest.rtmp.model import ArrivalJitter, Role, RtmpSettings, RtmpStatistics
 from media.ingest.rtmp.playback import Playback
 from media.ingest.rtmp.publication import Publication
@@ -48,7 +47,7 @@ class RtmpSession:
         *,
         gate: Gate,
         settings: RtmpSettings,
-        random: Random,
+        random: Randomness,
         wait_for: WaitFor,
         feeds: RtmpFeeds,
         on_closed: Callable[["RtmpSession"], None] = lambda session: None,
@@ -83,26 +82,6 @@ class RtmpSession:
         self._asked = ""  # publish or play
         self._check_at = now + CHECK_S
         self._armed = now
-        self._commands: dict[str, Callable[[Command], None]] = {
-            "connect": self._connect,
-            "createStream": self._create_stream,
-            "releaseStream": self._acknowledge,
-            "FCPublish": self._acknowledge,
-            "FCUnpublish": self._unpublish,
-            "deleteStream": self._delete_stream,
-            "closeStream": self._close_stream,
-            "publish": self._publish,
-            "play": self._play,
-            "getStreamLength": self._stream_length,
-            "FCSubscribe": self._acknowledge,
-            "_checkbw": self._acknowledge,
-            "checkBandwidth": self._acknowledge,
-            # Live has no position and pauses by not being read.
-            "pause": lambda command: None,
-            "seek": lambda command: None,
-            "receiveAudio": lambda command: None,
-            "receiveVideo": lambda command: None,
-        }
         self._arm()
 
     # What the reactor calls.
@@ -204,9 +183,9 @@ class RtmpSession:
     def on_command(self, command: Command) -> None:
         if self._info is None and command.name != "connect":
             raise WireError(f"RTMP command {command.name[:64]!r} before connect")
-        handle = self._commands.get(command.name)
+        handle = _COMMANDS.get(command.name)
         if handle is not None:
-            handle(command)
+            handle(self, command)
         elif command.transaction and command.name not in ("_result", "_error"):
             self._connection.send_command(failure(command, f"there is no command {command.name[:64]}"))
 
@@ -234,6 +213,9 @@ class RtmpSession:
         self._info = connect_info(command)
         self._connection.announce()
         self._connection.send_command(connected(command, self._info))
+
+    def _ignore(self, command: Command) -> None:
+        """Live has no position, and pauses by not being read."""
 
     def _acknowledge(self, command: Command) -> None:
         if command.transaction:
@@ -393,8 +375,10 @@ class RtmpSession:
         writer, self._writer = self._writer, None
         publication, self._publication = self._publication, None
         if writer is not None and publication is not None:
-            publication.finish(self._now)
-            writer.close(reason, self._now)
+            try:
+                publication.finish(self._now)
+            finally:
+                writer.close(reason, self._now)
         playback, self._playback = self._playback, None
         if playback is not None:
             playback.stop()
@@ -469,3 +453,24 @@ class RtmpSession:
 
     def _agent(self) -> str:
         return self._info.agent if self._info else ""
+
+
+_COMMANDS: dict[str, Callable[[RtmpSession, Command], None]] = {
+    "connect": RtmpSession._connect,
+    "createStream": RtmpSession._create_stream,
+    "releaseStream": RtmpSession._acknowledge,
+    "FCPublish": RtmpSession._acknowledge,
+    "FCUnpublish": RtmpSession._unpublish,
+    "deleteStream": RtmpSession._delete_stream,
+    "closeStream": RtmpSession._close_stream,
+    "publish": RtmpSession._publish,
+    "play": RtmpSession._play,
+    "getStreamLength": RtmpSession._stream_length,
+    "FCSubscribe": RtmpSession._acknowledge,
+    "_checkbw": RtmpSession._acknowledge,
+    "checkBandwidth": RtmpSession._acknowledge,
+    "pause": RtmpSession._ignore,
+    "seek": RtmpSession._ignore,
+    "receiveAudio": RtmpSession._ignore,
+    "receiveVideo": RtmpSession._ignore,
+}

@@ -1,10 +1,10 @@
 """All RTMP clients of a node: makes their sessions, shares feeds between them. Pure."""
 
 from collections.abc import Iterator
-from random import Random
 
 from media.ingest.gate import Gate
 from media.ingest.rtmp.feed import RtmpFeeds
+from media.ingest.rtmp.handshake import Randomness
 from media.ingest.rtmp.model import RtmpSettings
 from media.ingest.rtmp.session import RtmpSession, WaitFor
 from media.net.transport import Transport
@@ -13,7 +13,7 @@ from media.net.transport import Transport
 class RtmpSessions:
     """A media.net.transport.ProtocolFactory for RTMP listeners, plain or under TLS."""
 
-    def __init__(self, gate: Gate, settings: RtmpSettings, random: Random, wait_for: WaitFor) -> None:
+    def __init__(self, gate: Gate, settings: RtmpSettings, random: Randomness, wait_for: WaitFor) -> None:
         """`wait_for`: see session.WaitFor; media.track.registry.Streams.wait_for is one."""
         self._gate = gate
         self._settings = settings

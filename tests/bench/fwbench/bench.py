@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fwbench import clip, machine
+from fwbench import clip, machine, profile
 from fwbench.loads import Load, LoadError, Spec
 from fwbench.servers import Nginx, Node, ServerError
 from fwbench.summary import Column, RowResult, Sample, Target, interleave
@@ -27,6 +27,7 @@ class Bench:
     seconds: float
     warm_s: float  # between the last connection and the first figure
     say: Callable[[str], None]
+    profile: bool = False  # sample the node's stacks as well: then its figures are not to be used
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -41,12 +42,18 @@ class Bench:
     @contextmanager
     def node(self, *options: str) -> Iterator[Node]:
         with self.folder() as path, Node(path, self.server_core, *options) as node:
+            node.profile = self.samples if self.profile else None
             yield node
 
     @contextmanager
     def nginx(self) -> Iterator[Nginx]:
         with self.folder() as path, Nginx(path, self.server_core) as nginx:
             yield nginx
+
+    @property
+    def samples(self) -> Path:
+        """Where py-spy writes during one measurement."""
+        return self.cache / "samples.raw"
 
     def load(self, spec: Spec, folder: Path) -> Load:
         return Load(spec, self.load_core, folder)
@@ -111,8 +118,19 @@ def _rounds(row: Row, bench: Bench, measure: Measure, result: RowResult) -> None
         bench.say(f"{row.name}: round {number + 1} of {bench.rounds}, {side}")
         try:
             result.add(side, measure(side))
+            _keep_profile(bench, result, side)
         except _FAULTS as error:
             failed.add(side)
             result.note(f"{side}: failed in round {number + 1}: {type(error).__name__}: {error}")
 
     interleave(row.sides, bench.rounds, one)
+
+
+def _keep_profile(bench: Bench, result: RowResult, side: str) -> None:
+    if not bench.samples.exists():
+        return
+    name = "-".join("".join(c if c.isalnum() else " " for c in f"{result.name} {side}").lower().split())
+    target = bench.cache / f"profile-{name}.txt"
+    target.write_text(profile.as_text(profile.hottest(bench.samples.read_text())))
+    bench.samples.unlink()
+    result.note(f"{side}: sampled by py-spy, so its figures are not to be used; see {target}")

@@ -16,6 +16,7 @@ from fwbench.load.llhls import LlhlsSpec
 from fwbench.load.publish import PublishSpec
 from fwbench.load.watch import WatchSpec
 from fwbench.machine import Program
+from fwbench.profile import recorded
 from fwbench.servers import Server
 from fwbench.summary import Sample
 
@@ -84,7 +85,8 @@ def measure(server: Server, load: Load, seconds: float) -> Sample:
     """Run a load for a while: its figures and the server's CPU seconds meanwhile (`cpu_s`)."""
     before = server.program.cpu_s()
     load.begin()
-    time.sleep(seconds)
+    with recorded(server.program.pid, seconds, server.profile):
+        time.sleep(seconds)
     sample = load.end()
     sample["cpu_s"] = server.program.cpu_s() - before
     sample["server_core_percent"] = 100 * sample["cpu_s"] / sample["seconds"]
@@ -116,7 +118,8 @@ def wrk(server: Server, path: str, connections: int, seconds: float, core: int) 
     url = f"http://{server.host}:{server.http_port}{path}"
     command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s"]
     before, started = server.program.cpu_s(), time.monotonic()
-    done = subprocess.run([*command, "-s", str(script), url], capture_output=True, text=True, check=False)
+    with recorded(server.program.pid, seconds, server.profile):
+        done = subprocess.run([*command, "-s", str(script), url], capture_output=True, text=True, check=False)
     took = time.monotonic() - started
     sample = parse_wrk(done.stdout + done.stderr)
     if sample["failed"]:

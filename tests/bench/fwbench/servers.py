@@ -32,6 +32,7 @@ class Server:
     host = "127.0.0.1"
     http_port = 0
     rtmp_port = 0
+    profile: Path | None = None  # where samples of its stacks go while it is measured
 
     def __init__(self, folder: Path, command: Sequence[str], core: int, name: str) -> None:
         self.folder = folder

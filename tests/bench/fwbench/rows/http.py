@@ -102,22 +102,25 @@ class SegmentRow:
 
 
 class LlhlsRow:
-    """The peer is not an LL-HLS server: it is the floor of this machine and of the load generator."""
+    """The peer is not an LL-HLS server: it is the floor of this machine and of the load generator.
+
+    At each tick all viewers ask it at once for the same playlist and the same part, as files.
+    """
 
     name = "llhls"
     title = "1000 LL-HLS viewers of 3 Mb/s, blocking reload"
     viewers = 1000
-    floor = "nginx: same bytes from files, all asked at each tick"
+    floor = "nginx, files at a tick"
     sides = (floor, OURS)
     columns = (
-        Column("wall_p50_ms", "part complete, median ms"),
+        Column("wall_p50_ms", "part, median ms"),
         Column("wall_p99_ms", "99 % ms"),
         Column("wall_max_ms", "longest ms"),
-        Column("served_p99_ms", "99 % without the load's own queue, ms"),
-        Column("origin_p50_ms", "first seen after the media's end (PROGRAM-DATE-TIME), ms"),
-        Column("stalled", "viewers stalled"),
-        Column("skipped", "parts never got"),
-        Column("early", "reloads answered early"),
+        Column("served_p99_ms", "99 % less own queue, ms"),
+        Column("origin_p50_ms", "listed after media's end, ms"),
+        Column("stalled", "stalled"),
+        Column("skipped", "parts lost"),
+        Column("early", "idle reloads"),
         Column("growth_mb", "memory growth, MB"),
         Column("cpu_per_gb", "CPU s/GB"),
         Column("mbps", "Mb/s per viewer"),

@@ -17,7 +17,7 @@ HEALTHY = {
     "a slide every two seconds": {"fps": 0.5, "gop_s": 2.0},
     "bad wifi": {"jitter_s": 0.08},
     "late by a second": {"latency_s": 1.0},
-    "picture half a second after the sound": {"video_delay_s": 0.3},
+    "picture 300 ms after the sound": {"video_delay_s": 0.3},
     "sound card 100 ppm off": {"speed": 1.0001},
 }
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from media.bitstream import h264
 from media.container import amf
 from media.errors import WireError
 from media.ingest.rtmp.chunk import MAX_COMMAND_BYTES, MessageType, to_chunks
@@ -12,6 +13,9 @@ from media.ingest.rtmp.model import Role
 from media.ingest.rtmp.session import CHECK_S, IDLE_MESSAGES
 
 Make = Callable[[], Any]
+AVCC = h264.avcc_untrusted(
+    [bytes.fromhex("67640028acd940780227e5c044000003000400000300c83c60c658")], [bytes.fromhex("68ebecb22c")]
+)
 
 
 def test_connect_is_answered_with_windows_chunk_size_and_success(client: Make) -> None:
@@ -301,3 +305,16 @@ def test_the_end_of_input_ends_the_stream(client: Make, node: Any) -> None:
     one.session.receive_eof(1.0)
     assert one.transport.closed
     assert node.streams.get("show").state == "ended"
+
+
+def test_too_many_tracks_are_refused_and_the_stream_is_let_go(client: Make, node: Any) -> None:
+    one = client()
+    one.publish("show")
+    one.headers()
+    for index in range(1, 17):
+        one.video(b"\x96\x00avc1" + bytes((index,)) + AVCC)
+    one.frames(0, 30)
+    assert "more than 16 tracks" in one.statuses()[-1][2]
+    assert one.transport.closed
+    stream = node.streams.get("show")
+    assert stream is None or stream.state == "ended"
