@@ -31,12 +31,13 @@ import trio
 import media.deliver
 from fwnode import __version__, wiring
 from fwnode.address import Address, parse_address
-from fwnode.config import OFF, Config
+from fwnode.config import Config
 from fwnode.demo.service import serve_demo
 from fwnode.errors import FwnodeError, StoreError
 from fwnode.node import Node
 from fwnode.observe import log
 from fwnode.observe.journal import log_fault
+from fwnode.setting import OFF
 from fwnode.store import Database, DataFolder, NodeFile, write_whole
 from media.deliver.http.store import read_folder
 from media.deliver.pages import HLS_SCRIPT

@@ -117,7 +117,7 @@ class Segment:
 
     def holds(self, rendition: Rendition) -> bool:
         """Is there anything of `rendition` in this segment?"""
-        return any([part.holds(rendition) for part in self.parts])
+        return any(part.holds(rendition) for part in self.parts)
 
     def part(self, index: int) -> Part | None:
         """The part of that index."""

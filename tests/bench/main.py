@@ -49,9 +49,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of each side (5; quick: 2)")
     parser.add_argument("--seconds", type=float, help="seconds measured in each round (10; quick: 4)")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: for development only")
-    parser.add_argument(
-        "--profile", action="store_true", help="sample the node with py-spy: where its time goes"
-    )
+    parser.add_argument("--profile", action="store_true", help="also sample the node with py-spy")
     parser.add_argument("--nice", type=int, default=0, help="priority of everything measured, -20 to 19")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown at the end")
@@ -70,10 +68,9 @@ def _run(rows: Sequence[Row], options: argparse.Namespace) -> list[RowResult]:
         console = Console(stderr=True, width=_LOG_COLUMNS)
     server_core, load_core = machine.cores()
     os.sched_setaffinity(0, {load_core})
-    os.nice(options.nice)
     CACHE.mkdir(parents=True, exist_ok=True)
     results = []
-    with console.status("") as status:
+    with console.status("") as status, machine.priority(options.nice):
 
         def say(text: str) -> None:
             status.update(text)

@@ -26,7 +26,7 @@ def keyframe_regular(fps: float) -> str:
 
 
 KEYFRAME_DENSER = (
-    f"{_OBS_STREAMING} Keyframe Interval 2 s. ffmpeg: leave out -g 1 and -intra, set -g to two seconds "
+    f"{_OBS_STREAMING} Keyframe Interval 2 s. ffmpeg: set -g to two seconds "
     "of frames. GStreamer: x264enc key-int-max."
 )
 OPEN_GOP = (

@@ -44,6 +44,10 @@ class Latches:
             if verdict.severity is not held.verdict.severity or now - held.written >= REFRESH_S:
                 held.verdict, held.written = verdict, now
 
+    def forget(self, track_id: int) -> None:
+        """Other rules are asked of this track from now on."""
+        self._held = {key: held for key, held in self._held.items() if key[1] != track_id}
+
     def findings(self, names: dict[int, str]) -> list[Finding]:
         """At most one finding of a code, the worst first, then in the order of the codes.
 

@@ -89,6 +89,7 @@ class Diagnosis:
             if meter is None and len(self._meters) >= TRACKS_MAX:
                 return
             self._meters[track.id] = Meter(track, now)
+            self._latches.forget(track.id)
         elif not meter.change(track, now):
             return
         self._oddities[track.id] = oddities(track)

@@ -13,7 +13,7 @@ class RtmpSettings(msgspec.Struct, frozen=True):
     """What all RTMP sessions of a node share; seconds."""
 
     setup_s: float = 10.0  # from the connection to publish or play
-    idle_s: float = 30.0  # a publisher that sends nothing for so long is dropped
+    idle_s: float = 30.0  # a publisher that sends neither picture nor sound for so long is dropped
     wait_s: float = 10.0  # a player waits so long for a stream that is not there
     flush_s: float = 0.0  # least time between two sends to a player; more saves system calls
 

@@ -72,7 +72,7 @@ class RtmpSession:
         self._reason = "the connection was lost"
         self._began = now
         self._now = now
-        self._received_at = now
+        self._media_at = now  # when a publisher's last media came
         self._role_since = now
         self._messages_at_check = 0
         self._bytes_out = 0
@@ -87,7 +87,7 @@ class RtmpSession:
     # What the reactor calls.
 
     def receive(self, data: bytes, now: float) -> None:
-        self._now = self._received_at = now
+        self._now = now
         try:
             self._connection.receive(data)
             if self._publication is not None:
@@ -192,6 +192,7 @@ class RtmpSession:
     def on_media(self, kind: int, stream_id: int, timestamp: int, payload: bytes) -> None:
         # Some hardware encoders use stream 0. Others are of a publication that has ended.
         if self._publication is not None and stream_id in (self._stream_id, 0):
+            self._media_at = self._now
             self._jitter.pending = True
             self._jitter.timestamp = timestamp
             self._publication.on_media(kind, timestamp, payload, self._now)
@@ -264,6 +265,7 @@ class RtmpSession:
         )
         self._writer = self._gate.publish(request, self._on_stop, self._now)
         self._publication = Publication(self._writer)
+        self._media_at = self._now
         self._connection.reader.message_limit = MAX_MESSAGE_BYTES
         self._enter(Role.PUBLISH)
         self._connection.user_control(STREAM_BEGIN, self._stream_id)
@@ -403,7 +405,7 @@ class RtmpSession:
             case Role.WAIT:
                 return self._role_since + self._settings.wait_s
             case Role.PUBLISH:
-                return min(self._received_at + self._settings.idle_s, self._check_at)
+                return min(self._media_at + self._settings.idle_s, self._check_at)
             case _:
                 return self._check_at
 
@@ -411,7 +413,7 @@ class RtmpSession:
         """Why the session must end now; empty when it need not."""
         settings = self._settings
         if self.role is Role.PUBLISH:
-            if now >= self._received_at + settings.idle_s:
+            if now >= self._media_at + settings.idle_s:
                 return f"no data for {settings.idle_s:g} s"
         elif self.role is Role.SETUP and now >= self._role_since + settings.setup_s:
             return f"neither publish nor play within {settings.setup_s:g} s"

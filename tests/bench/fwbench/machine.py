@@ -6,7 +6,8 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -80,6 +81,21 @@ def _everyone_cpu_s() -> float:
 def _our_cpu_s() -> float:
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+@contextmanager
+def priority(nice: int) -> Iterator[None]:
+    """Run us and our children at `nice`, also where time is shared out by session (autogroup, sched(7))."""
+    group = Path("/proc/self/autogroup")
+    before = _read(str(group)).rpartition(" ")[2]
+    os.nice(nice)
+    if nice and before.lstrip("-").isdigit():
+        group.write_text(str(nice))
+    try:
+        yield
+    finally:
+        if nice and before.lstrip("-").isdigit():
+            group.write_text(before)
 
 
 class CpuGroup:

@@ -37,10 +37,8 @@ def hottest(raw: str, shown: int = _SHOWN) -> list[Hot]:
         own[frames[-1]] += int(number)
         for frame in set(frames):
             total[frame] += int(number)
-    return [
-        Hot(name, 100 * count / samples, 100 * total[name] / samples)
-        for name, count in own.most_common(shown)
-    ]
+    scale = 100 / max(samples, 1)
+    return [Hot(name, scale * count, scale * total[name]) for name, count in own.most_common(shown)]
 
 
 def as_text(found: list[Hot]) -> str:

@@ -158,7 +158,14 @@ def test_damaged_video_is_an_error(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"\xaf", b"\x90", b"\x90OpusOpusHead", b"\x90fLaCshort", b"\x95\x01mp4", b"\x90OpusOpusHead\x01\0" + bytes(9)],
+    [
+        b"\xaf",
+        b"\x90",
+        b"\x90OpusOpusHead",
+        b"\x90fLaCshort",
+        b"\x95\x01mp4",
+        b"\x90OpusOpusHead\x01\0" + bytes(9),
+    ],
 )
 def test_damaged_audio_is_an_error(body: bytes) -> None:
     with pytest.raises(WireError):

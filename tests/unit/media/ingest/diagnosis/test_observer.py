@@ -1,5 +1,7 @@
 """The diagnosis as the stream's writer drives it, and its bounds."""
 
+from pathlib import Path
+
 import pytest
 
 from media.ingest.diagnosis.meter import EVENTS_KEPT, WINDOW
@@ -77,11 +79,19 @@ def test_events_and_windows_are_bounded():
 def test_a_track_id_that_changes_its_kind_is_another_track():
     diagnosis = Diagnosis()
     picture, sound = Track(1, Codec.H264, 90_000, b""), Track(1, Codec.AAC, 48_000, b"")
-    for index, track in enumerate((picture, sound, picture, sound)):
-        frame = Frame(1, index * 20_000, 0, True, IDR)
-        diagnosis.observe(packet(track, frame), frame, float(index))
-    assert diagnosis.findings(4.0) == []
+    for index in range(400):
+        frame = Frame(1, index * 33_333, 0, True, IDR)
+        diagnosis.observe(packet(picture, frame), frame, index / 30)
+    assert [finding.code for finding in diagnosis.findings(13.4)] == ["keyframes-frequent"]
+    frame = Frame(1, 400 * 33_333, 0, True, b"sound")
+    diagnosis.observe(packet(sound, frame), frame, 13.4)
+    assert diagnosis.findings(15.0) == []
 
 
 def test_codes_are_unique():
     assert len(set(CODES)) == len(CODES)
+
+
+def test_every_code_is_explained_to_users():
+    guide = (Path(__file__).parents[5] / "docs" / "ingest.md").read_text()
+    assert [code for code in CODES if f"`{code}`" not in guide] == []

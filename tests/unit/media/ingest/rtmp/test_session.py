@@ -165,6 +165,8 @@ def test_a_silent_publisher_is_dropped(client: Make, node: Any) -> None:
     for when in (10.0, 20.0, 30.0):
         assert one.transport.deadline == when
         one.session.on_deadline(when)
+    one.now = 31.0
+    one.message(MessageType.USER_CONTROL, b"\0\x07\0\0\0\0", chunks=2)  # an answer to a ping is no data
     assert one.transport.deadline == 35.0
     assert not one.transport.closed
     one.session.on_deadline(35.0)
