@@ -31,13 +31,18 @@ class NodeGate:
         open_ingest: bool,
         reserved: frozenset[str],
         unix_us: Callable[[], int],
+        on_refused: Callable[[PublishRequest, str], None] = lambda request, reason: None,
     ) -> None:
-        """`reserved` names belong to the node itself (the demo); `unix_us` is the wall clock."""
+        """`reserved` names belong to the node itself (the demo); `unix_us` is the wall clock.
+
+        `on_refused` is told of each publisher that is turned away, and why.
+        """
         self._keyring = keyring
         self._streams = streams
         self._open_ingest = open_ingest
         self._reserved = reserved
         self._unix_us = unix_us
+        self._on_refused = on_refused
         self._draining = False
         self.refused = 0
 
@@ -61,8 +66,9 @@ class NodeGate:
                 key_id=key.id if key else "",
             )
             writer = self._streams.open(name, source, now, unix_us, on_stop)
-        except Refused:
+        except Refused as refusal:
             self.refused += 1
+            self._on_refused(request, str(refusal))
             raise
         if key is not None:
             self._keyring.mark_used(key, unix_us // 1_000_000)

@@ -9,7 +9,7 @@ from fwnode.keys import Keyring
 from fwnode.node import Node
 from fwnode.observe.journal import Journal
 from media.bitstream.duration import frame_duration
-from media.deliver.feed import Feeds, FeedSettings
+from media.container.feed import Feeds, FeedSettings
 from media.deliver.http.router import Router
 from media.deliver.http.service import HttpService
 from media.deliver.live import Live
@@ -117,26 +117,28 @@ def compose(
     streams = Streams(
         stream_settings(config), call_at=reactor.call_at, measure=frame_duration, observer=Diagnosis
     )
+    journal = Journal(streams)
+    streams.subscribe(journal.stream_changed)
+    streams.subscribe_departures(journal.publisher_left)
     gate = NodeGate(
         keyring,
         streams,
         open_ingest=config.ingest.open,
         reserved=frozenset((DEMO_STREAM,)) if config.demo else frozenset(),
         unix_us=unix_us,
+        on_refused=journal.publisher_refused,
     )
     node = Node(config, keyring, streams, gate, reactor, started_at, unix_us() // MICROSECONDS)
-    journal = Journal(streams)
-    streams.subscribe(journal.stream_changed)
-    rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s, flush_s=config.deliver.flush_ms / 1000)
-    rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for)
-    node.router = public_routes(node, player_files)
+    feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
+    rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
+    rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)
+    node.router = public_routes(node, feeds, player_files)
     return Services(node, journal, HttpService(reactor, node.router), rtmp)
 
 
-def public_routes(node: Node, player_files: Mapping[str, bytes]) -> Router:
+def public_routes(node: Node, feeds: Feeds, player_files: Mapping[str, bytes]) -> Router:
     """Everything that the public HTTP listeners answer."""
     config, reactor = node.config, node.reactor
-    feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     live = Live(node.streams, feeds, round(config.hls.window_s * MICROSECONDS), reactor.call_at)
     pages = Pages(
         node.streams,

@@ -5,6 +5,8 @@ from typing import Any
 import structlog
 
 from media.ingest.diagnosis.log import FindingsLog
+from media.ingest.gate import PublishRequest
+from media.net.address import format_address
 from media.track.registry import Streams
 from media.track.stream import Source, StreamState
 
@@ -34,6 +36,17 @@ class Journal:
         source = stream.source
         about = {"protocol": source.protocol, "peer": source.peer, "key_id": source.key_id} if source else {}
         self._log.info(f"stream {stream.state.value}", stream=name, **about)
+
+    def publisher_left(self, name: str, source: Source, reason: str) -> None:
+        """A publisher went, by itself or because somebody ended it."""
+        self._log.info(
+            "publisher left", stream=name, protocol=source.protocol, peer=source.peer, reason=reason
+        )
+
+    def publisher_refused(self, request: PublishRequest, reason: str) -> None:
+        """Somebody was not let publish. The name that they gave may be a key: it is not told."""
+        peer = format_address(request.peer_host, request.peer_port)
+        self._log.warning("publisher refused", protocol=request.protocol, peer=peer, reason=reason)
 
     def report_findings(self, now: float) -> None:
         """What began or ceased to hurt viewers since the call before; call every few seconds."""

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from media.container import fmp4
+from media.container.feed import FORMATS, Feed, Feeds, Mp4Muxer
 from media.deliver.audience import Audience
-from media.deliver.feed import Feed, Feeds
 from media.deliver.hls import Directives, HlsStream, Wait, parse_directives
 from media.deliver.http.reply import Reply, Sink
 from media.deliver.http.request import Request
@@ -18,6 +19,7 @@ from media.deliver.http.response import Response, plain_error
 from media.deliver.http.websocket import Opcode, WebSocketSink, websocket_frame
 from media.errors import Refused
 from media.package.playlist import codec_string, mime_type
+from media.track.model import Packet
 from media.track.registry import CallAt, Streams, Timer
 from media.track.stream import Section, Stream, StreamState
 
@@ -131,7 +133,7 @@ class Live:
             reply.send(NO_STREAM)
             return
         try:
-            feed = self._feeds.of(stream, form)
+            feed = self._feeds.of(stream, form, FORMATS[form])
         except Refused as refused:
             reply.send(plain_error(406, str(refused)))
             return
@@ -150,7 +152,7 @@ class Live:
             SocketWait(self, name, sink, request.now, self._streams, self._call_at)
 
     def _join_socket(self, stream: Stream, sink: WebSocketSink) -> None:
-        self._follow(self._feeds.of(stream, "ws"), SocketViewer(sink), sink, "ws")
+        self._follow(self._feeds.of(stream, "ws", SocketMuxer), SocketViewer(sink), sink, "ws")
 
     def _follow(self, feed: Feed, viewer: "ProgressiveViewer | SocketViewer", sink: Sink, form: str) -> None:
         feed.stream.viewer_came(form)
@@ -161,6 +163,13 @@ class Live:
 
         sink.on_close = gone
         feed.join(viewer)
+
+
+class SocketMuxer(Mp4Muxer):
+    """Fragmented MP4, every chunk one WebSocket message."""
+
+    def chunk(self, packets: list[Packet], index: int) -> bytes:
+        return websocket_frame(*fmp4.fragment(self._tracks, packets, (index + 1) & 0xFFFFFFFF))
 
 
 class SocketWait:

@@ -111,7 +111,7 @@ def _target_duration_s(window: LiveWindow) -> int:
 def _head(window: LiveWindow, segments: list[Segment], name: str, edge_us: int, target_s: int) -> list[str]:
     recent = [segment for segment in segments if segment.start_us >= edge_us]
     parts = [part.duration_us for segment in recent for part in segment.complete_parts()]
-    part_s = max(window.stream.part_target_us, *parts) / MICROSECONDS
+    part_s = -(-max(window.stream.part_target_us, *parts) // 1000) / 1000
     lines = [
         "#EXTM3U",
         f"#EXT-X-VERSION:{VERSION}",

@@ -24,6 +24,7 @@ ENDED_KEEP_S = 20.0  # an ended stream's last segments and its end tag stay so l
 WAITERS_MAX = 10_000  # viewers that wait for streams to begin, over all names
 
 StreamListener = Callable[[str, float], None]
+DepartureListener = Callable[[str, Source, str], None]  # stream, who published it, why that ended
 
 
 class Timer(Protocol):
@@ -68,6 +69,7 @@ class Streams:
         self._writers: dict[str, Writer] = {}
         self._timers: dict[str, Timer] = {}
         self._listeners: dict[StreamListener, None] = {}
+        self._departure_listeners: dict[DepartureListener, None] = {}
         self._waiting: dict[str, dict[object, Callable[[float], None]]] = {}
         self._waiters = 0
 
@@ -120,7 +122,7 @@ class Streams:
         writer = self._writers.pop(name, None)
         if writer is None:
             return False
-        writer.stop(reason)
+        self._stop(writer, reason)
         self._end(name, now)
         return True
 
@@ -130,6 +132,10 @@ class Streams:
 
     def unsubscribe(self, listener: StreamListener) -> None:
         self._listeners.pop(listener, None)
+
+    def subscribe_departures(self, listener: DepartureListener) -> None:
+        """Call `listener(name, source, reason)` when a publisher goes, whoever ended it."""
+        self._departure_listeners[listener] = None
 
     def wait_for(self, name: str, callback: Callable[[float], None]) -> Callable[[], None]:
         """Call `callback(now)` once, when `name` is live; returns what cancels the wait.
@@ -161,7 +167,11 @@ class Streams:
                 'or set ingest.takeover = "takeover"'
             )
         del self._writers[name]
-        writer.stop("another publisher took this stream over")
+        self._stop(writer, "another publisher took this stream over")
+
+    def _stop(self, writer: Writer, reason: str) -> None:
+        writer.stop(reason)
+        self._tell_departure(writer, reason)
 
     def _make_space(self, now: float) -> None:
         """Room for one more stream: one that has ended goes sooner than it would."""
@@ -207,6 +217,7 @@ class Streams:
         if self._writers.get(name) is not writer:
             return
         del self._writers[name]
+        self._tell_departure(writer, reason)
         linger_s = self._settings.linger_s
         if writer.stream.ring.next == 0 or linger_s <= 0:
             self._end(name, now)
@@ -246,3 +257,7 @@ class Streams:
     def _tell(self, name: str, now: float) -> None:
         for listener in tuple(self._listeners):
             listener(name, now)
+
+    def _tell_departure(self, writer: Writer, reason: str) -> None:
+        for listener in tuple(self._departure_listeners):
+            listener(writer.stream.name, writer.source, reason)

@@ -73,6 +73,12 @@ class Observer(Protocol):
 
     def observe(self, packet: Packet, frame: Frame, now: float) -> None: ...
 
+    def announce(self, track: Track, now: float) -> None:
+        """A track was described, or described anew."""
+
+    def dropped(self, track: Track, frame: Frame, now: float) -> None:
+        """A frame came before anything could be decoded."""
+
     def findings(self, now: float) -> list[Finding]: ...
 
 
@@ -242,7 +248,7 @@ class Stream:
             bad_composition_offsets=repairs.bad_offsets,
             evicted_by_size=held.evicted_by_size,
             reader_skips=self.reader_skips,
-            findings=self._observer.findings(now) if self._observer else [],
+            findings=self._findings(now),
         )
 
     def _track_statistics(self, track: Track, now: float) -> TrackStatistics:
@@ -261,6 +267,11 @@ class Stream:
             bitrate_bps=rate.bitrate_bps,
             frame_rate=round(rate.frame_rate, 2),
         )
+
+    def _findings(self, now: float) -> list[Finding]:
+        """Only while somebody publishes: the observer does not learn that the publisher went."""
+        published = self.state in (StreamState.STARTING, StreamState.LIVE)
+        return self._observer.findings(now) if self._observer and published else []
 
     def _describe(self, tracks: dict[int, Track], now: float) -> None:
         """Take over a publisher's tracks and number their inits.
@@ -364,6 +375,8 @@ class Writer:
         self._settled = False
         self._several_pictures = sum(each.kind is Kind.VIDEO for each in self._tracks.values()) > 1
         self.stream._describe(self._tracks, now)
+        if self._observer is not None:
+            self._observer.announce(self.stream._described[track.id], now)
 
     def write(self, frame: Frame, now: float) -> None:
         """One frame of a described track. Ignored after `close` and after a take-over."""
@@ -447,6 +460,8 @@ class Writer:
         mark = stream._marker.mark(track, times.dts_us, times.duration_us, keyframe=keyframe)
         if mark is None:
             stream._dropped += 1
+            if self._observer is not None:
+                self._observer.dropped(track, frame, now)
             return
         if mark.starts_section:
             unix_us = self._opened_unix_us + round((now - self._opened_at) * MICROSECONDS)

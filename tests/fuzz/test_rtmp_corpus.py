@@ -8,9 +8,9 @@ from random import Random
 import pytest
 
 from media.bitstream.duration import frame_duration
+from media.container.feed import Feeds, FeedSettings
 from media.errors import WireError
 from media.ingest.gate import PlayRequest, PublishRequest
-from media.ingest.rtmp.feed import RtmpFeeds
 from media.ingest.rtmp.model import Role, RtmpSettings
 from media.ingest.rtmp.session import RtmpSession
 from media.net.transport import Buffer, FileSlice
@@ -61,7 +61,7 @@ class Replay:
             settings=RtmpSettings(),
             random=Random(1),
             wait_for=self.streams.wait_for,
-            feeds=RtmpFeeds(),
+            feeds=Feeds(FeedSettings(), lambda when, call: Timer()),
         )
 
     def publish(self, request: PublishRequest, on_stop: Callable[[str], None], now: float) -> Writer:

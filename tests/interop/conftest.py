@@ -1,7 +1,7 @@
 """Whole nodes for the tests of this folder, and what is published to them."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path += [str(FOLDER), str(FOLDER.parent / "bench")]
 
 from clips import Clips  # noqa: E402 - found by the line above
-from live_node import LiveNode  # noqa: E402 - found by the line above
-
-StartNode = Callable[..., LiveNode]
+from live_node import LiveNode, StartNode  # noqa: E402 - found by the line above
 
 
 class Nodes:
@@ -26,7 +24,7 @@ class Nodes:
         self._nodes: list[LiveNode] = []
 
     def start(self, *options: str, data_dir: Path | None = None, **settings: object) -> LiveNode:
-        """`start("--demo", ingest__open=True)`: options of `fwnode run`, settings with __ for the dot."""
+        """A StartNode: `start("--demo", ingest__open=True)`."""
         folder = data_dir or self._folder / f"node{len(self._nodes)}"
         given = [
             part

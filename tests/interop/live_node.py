@@ -2,10 +2,12 @@
 
 import http.client
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 POLL_S = 0.02
 PATIENCE_S = 20.0  # for what takes well under a second on an idle machine
@@ -146,8 +148,6 @@ class LiveNode:
 
     def descriptors(self) -> int:
         """Open files and sockets of the node's process."""
-        import os
-
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def stop(self, number: int) -> int:
@@ -168,3 +168,9 @@ class LiveNode:
             assert len(errors) == self.errors_expected, errors
         finally:
             self._running.close()
+
+
+class StartNode(Protocol):
+    """Starts a node: options of `fwnode run`, and settings with __ for the dot."""
+
+    def __call__(self, *options: str, data_dir: Path | None = None, **settings: object) -> LiveNode: ...

@@ -18,6 +18,7 @@ import trio
 
 from media.bitstream.duration import frame_duration
 from media.container import flv
+from media.container.feed import Feeds, FeedSettings
 from media.errors import Refused
 from media.ingest.gate import PlayRequest, PublishRequest
 from media.ingest.rtmp.model import RtmpSettings, RtmpStatistics
@@ -59,7 +60,9 @@ class Node:
             measure=frame_duration,
         )
         settings = RtmpSettings(wait_s=3.0)
-        self.sessions = RtmpSessions(self, settings, Random(1), self.streams.wait_for)
+        self.sessions = RtmpSessions(
+            self, settings, Random(1), self.streams.wait_for, Feeds(FeedSettings(), self.reactor.call_at)
+        )
         self.kept: dict[str, Stream] = {}
         self.port = ""
         self._started = threading.Event()

@@ -4,11 +4,12 @@ import itertools
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from clips import FPS
 from fwbench import flv
-from live_node import LiveNode
+from live_node import LiveNode, until
 
 READ_BYTES = 65536
 PICTURE_STEP_MS = 1000 // FPS
@@ -32,19 +33,21 @@ class Witness:
     def __enter__(self) -> "Witness":
         self._socket.sendall(f"GET /live/{self._stream}.flv HTTP/1.1\r\nHost: witness\r\n\r\n".encode())
         self._thread.start()
+        until(lambda: self._ended or len(self._arrivals) > 1, "the witness's first frames")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        before = len(self._arrivals)
+        until(lambda: self._ended or len(self._arrivals) > before, "another frame for the witness")
         ended = self._ended
-        until_s = time.monotonic()
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
         if error is None:
             assert not ended, "the witness was disconnected"
-            self._check(until_s)
+            self._check()
 
     def _read(self) -> None:
         try:
@@ -55,15 +58,14 @@ class Witness:
             pass
         self._ended = True
 
-    def _check(self, until_s: float) -> None:
+    def _check(self) -> None:
         head, _, body = b"".join(self._pieces).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 "), head
         pictures = [tag.time_ms for tag in self._tags(body) if tag.kind == flv.VIDEO]
         sounds = [tag.time_ms for tag in self._tags(body) if tag.kind == flv.AUDIO]
-        assert {after - before for before, after in itertools.pairwise(pictures)} <= {PICTURE_STEP_MS}
-        assert max(after - before for before, after in itertools.pairwise(sounds)) <= SOUND_STEP_MS
-        silences = [after - before for before, after in itertools.pairwise([*self._arrivals, until_s])]
-        assert max(silences) < SILENCE_MAX_S, max(silences)
+        assert set(_steps(pictures)) <= {PICTURE_STEP_MS}
+        assert max(_steps(sounds)) <= SOUND_STEP_MS
+        assert max(_steps(self._arrivals)) < SILENCE_MAX_S, max(_steps(self._arrivals))
 
     def _tags(self, body: bytes) -> list[flv.Tag]:
         found = []
@@ -74,3 +76,7 @@ class Witness:
         except flv.FlvError as cut_off:
             assert "cut off" in str(cut_off)
         return found
+
+
+def _steps(values: Sequence[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(values)]

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from media.bitstream import h264
 from media.container import amf
+from media.container.feed import Feeds, FeedSettings
 from media.errors import RemoteError
 from media.ingest.gate import PlayRequest, PublishRequest
 from media.ingest.rtmp.chunk import to_chunks
-from media.ingest.rtmp.feed import RtmpFeeds
 from media.ingest.rtmp.model import RtmpSettings
 from media.ingest.rtmp.session import RtmpSession
 from media.net.transport import Buffer, FileSlice
@@ -72,7 +72,7 @@ def session(gate: Gate, transport: Transport) -> RtmpSession:
         settings=RtmpSettings(),
         random=Random(1),
         wait_for=gate.streams.wait_for,
-        feeds=RtmpFeeds(),
+        feeds=Feeds(FeedSettings(), lambda when, call: Timer()),
     )
 
 

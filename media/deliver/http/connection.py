@@ -185,7 +185,9 @@ class HttpConnection:
         if reply is self._reply:
             self._hand_over(sink)
             reply.head.route.answers[2] += 1
-            fields = (("Content-Type", content_type), ("Cache-Control", NO_STORE), *headers)
+            fields = (("Content-Type", content_type), *headers)
+            if not any(name.lower() == "cache-control" for name, _ in headers):
+                fields += (("Cache-Control", NO_STORE),)
             tail = self._site.date.closing(self._site.clock())
             self._send(status_line(200) + encode_fields(fields) + CORS + tail)
             if reply.head.method == "HEAD":

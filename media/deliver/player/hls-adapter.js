@@ -19,7 +19,7 @@ const CONFIG = {
   // The distance from the edge is the playlist's PART-HOLD-BACK: three parts.
   maxLiveSyncPlaybackRate: 1.08,
   liveSyncOnStallIncrease: 0.5, // hls.js adds a second for each stall otherwise, for good
-  liveMaxLatencyDuration: 8,
+  liveMaxLatencyDurationCount: 5, // target durations; beyond them hls.js jumps
   liveDurationInfinity: true,
   backBufferLength: 20,
   maxBufferLength: 10,
@@ -76,9 +76,13 @@ export class HlsTransport {
   async start() {
     const Hls = this.#script ? await loadHls(this.#script) : null;
     if (this.#stopped) return;
-    if (Hls?.isSupported()) this.#startScript(Hls);
-    else if (this.#video.canPlayType(NATIVE_TYPE)) this.#startNative();
-    else this.#fail("hls.js is not on this node, and the browser has no HLS of its own");
+    try {
+      if (Hls?.isSupported()) this.#startScript(Hls);
+      else if (this.#video.canPlayType(NATIVE_TYPE)) this.#startNative();
+      else this.#fail("hls.js is not on this node, and the browser has no HLS of its own");
+    } catch (error) {
+      this.#fail(error.message);
+    }
   }
 
   stop() {

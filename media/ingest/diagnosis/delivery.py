@@ -20,6 +20,7 @@ DUPLICATES_MIN = 3
 
 
 def stall(scene: Scene, last: Severity | None) -> Verdict | None:
+    """Nothing comes, or nothing came for a while lately."""
     silence = scene.arrival.silence(scene.now)
     if silence >= STALL_S:
         what = "No data" if scene.arrival.newest is not None else "Nothing but announcements"

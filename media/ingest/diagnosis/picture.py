@@ -35,6 +35,7 @@ DECLARED_MIN_BPS = 200_000  # below it a single keyframe makes the mean
 
 
 def no_keyframe(subject: Subject, last: Severity | None) -> Verdict | None:
+    """Video that nobody can decode: no keyframe came yet, or none for too long."""
     meter = subject.meter
     fix = advice.keyframe_interval(meter.fps)
     if meter.undecodable_since is not None:
@@ -151,6 +152,7 @@ def damaged_frames(subject: Subject, last: Severity | None) -> Verdict | None:
 
 
 def frames_missing(subject: Subject, last: Severity | None) -> Verdict | None:
+    """Fewer frames arrive than the frame rate promises."""
     total = subject.short
     if total.seconds < MISSING_SECONDS or total.media_us <= 0:
         return None

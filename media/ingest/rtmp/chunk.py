@@ -292,8 +292,3 @@ def to_chunks(
     again = bytes((0xC0 | chunk_stream_id,)) + extended
     pieces = [body[at : at + chunk_bytes] for at in range(0, length, chunk_bytes)]
     return head + again.join(pieces)
-
-
-def for_stream(message: bytes, stream_id: int) -> bytes:
-    """A message of `to_chunks` with another message stream id."""
-    return message[:8] + stream_id.to_bytes(4, "little") + message[12:]

@@ -15,7 +15,6 @@ class RtmpSettings(msgspec.Struct, frozen=True):
     setup_s: float = 10.0  # from the connection to publish or play
     idle_s: float = 30.0  # a publisher that sends neither picture nor sound for so long is dropped
     wait_s: float = 10.0  # a player waits so long for a stream that is not there
-    flush_s: float = 0.0  # least time between two sends to a player; more saves system calls
 
 
 class Role(enum.StrEnum):
@@ -42,9 +41,6 @@ class RtmpStatistics(msgspec.Struct, frozen=True):
     rtt_ms: float | None  # of the last ping
     jitter_ms: float | None  # of a publisher's arrivals against its timestamps (RFC 3550 6.4.1)
     publication: PublicationStatistics | None
-    packets_out: int
-    skips: int
-    skipped_packets: int
 
 
 class ArrivalJitter:

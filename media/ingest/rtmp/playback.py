@@ -1,118 +1,102 @@
-"""One viewer's place in an RTMP feed. Pure."""
+"""A stream as RTMP messages, and one viewer of it. Pure.
+
+Viewers get the first video and the first audio track: what there is beyond them, only players
+that speak multitrack could take, and no player in use does.
+"""
 
 from collections.abc import Callable
 
-from media.ingest.rtmp.chunk import for_stream
-from media.ingest.rtmp.feed import STREAM_ID, RtmpFeed
+from media.container import flv
+from media.container.amf import encode
+from media.ingest.rtmp.chunk import OUT_CHUNK_BYTES, MessageType, to_chunks
+from media.ingest.rtmp.connection import AUDIO_CHUNKS, DATA_CHUNKS, VIDEO_CHUNKS
 from media.net.transport import Transport
-from media.track.model import Codec
+from media.track.model import Codec, Kind, Packet, Track
 from media.track.stream import Section
 
-QUEUE_MAX_BYTES = 2 * 1024 * 1024  # unsent bytes beyond which a viewer gets nothing new; 5 s at 3 Mb/s
-
+# Flash Player asks for leave to read samples of what it plays; librtmp's users expect it, too.
+_SAMPLE_ACCESS = encode("|RtmpSampleAccess", True, True)
 _LEGACY = (Codec.H264, Codec.AAC)  # every player takes these, whatever it says
 
 
-class Playback:
-    """Sends a feed's messages to one viewer, as fast as it takes them.
+class RtmpMuxer:
+    """A media.container.feed.Muxer: RTMP messages on one message stream, as chunks."""
 
-    A viewer that falls behind goes on where it was while its group is still held, and at the
-    newest group when it is not; what it missed is counted.
-    """
+    def __init__(self, tracks: tuple[Track, ...], section: Section, stream_id: int) -> None:
+        self._tracks = tracks
+        self._time_ms = section.media_us // 1000
+        self._stream_id = stream_id
+
+    def header(self) -> bytes:
+        """Metadata and sequence headers."""
+        data = (_SAMPLE_ACCESS, flv.metadata(self._tracks))
+        messages = [self._chunks(DATA_CHUNKS, MessageType.DATA, self._time_ms, one) for one in data]
+        for track in self._tracks:
+            messages.append(self._media(track, self._time_ms, flv.sequence_header(track, 0)))
+        return b"".join(messages)
+
+    def chunk(self, packets: list[Packet], index: int) -> bytes:
+        messages = []
+        for packet in packets:
+            head = flv.frame_head(packet, 0)
+            messages.append(self._media(packet.track, flv.timestamp_ms(packet), head, packet.data))
+        return b"".join(messages)
+
+    def _media(self, track: Track, time_ms: int, *body: bytes) -> bytes:
+        if track.kind is Kind.VIDEO:
+            return self._chunks(VIDEO_CHUNKS, MessageType.VIDEO, time_ms, *body)
+        return self._chunks(AUDIO_CHUNKS, MessageType.AUDIO, time_ms, *body)
+
+    def _chunks(self, chunk_stream_id: int, kind: MessageType, time_ms: int, *body: bytes) -> bytes:
+        return to_chunks(chunk_stream_id, kind, self._stream_id, time_ms, OUT_CHUNK_BYTES, *body)
+
+
+class RtmpViewer:
+    """A media.container.feed.Member: one RTMP player."""
+
+    __slots__ = ("_codecs", "_on_ended", "_on_unplayable", "_transport", "_unplayable", "bytes")
 
     def __init__(
         self,
-        feed: RtmpFeed,
         transport: Transport,
-        *,
-        stream_id: int,
         codecs: frozenset[Codec] | None,
-        flush_s: float,
-        wake_at: Callable[[float], None],
+        *,
         on_ended: Callable[[], None],
         on_unplayable: Callable[[str], None],
     ) -> None:
-        """`codecs`: what the player said it takes, None if nothing. `flush_s`: least time between sends."""
-        self.skips = 0
-        self.skipped_packets = 0
-        self.packets = 0
+        """`codecs`: what the player said it takes, None if nothing."""
         self.bytes = 0
-        self._feed = feed
         self._transport = transport
-        self._stream_id = stream_id
         self._codecs = codecs
-        self._flush_s = flush_s
-        self._wake_at = wake_at
         self._on_ended = on_ended
         self._on_unplayable = on_unplayable
-        self._section: Section | None = None  # whose header was sent
-        self._next = -1  # ring index of the next packet to send; nothing was sent before
-        self._due = 0.0
+        self._unplayable = ""
 
-    def start(self, now: float) -> None:
-        """Join the feed, sending the newest group so far."""
-        self._feed.join(self)
-        self.pump(now)
+    @property
+    def queued_bytes(self) -> int:
+        return self._transport.queued_bytes
 
-    def stop(self) -> None:
-        self._feed.leave(self)
-
-    def news(self, now: float, *, last: bool) -> None:
-        if now < self._due and not last:
-            self._wake_at(self._due)
-        else:
-            self.pump(now)
-
-    def ended(self, now: float) -> None:
-        self._on_ended()
-
-    def pump(self, now: float) -> None:
-        """Send what there is, if the viewer has room for it."""
-        feed = self._feed
-        if self._next >= feed.next or self._transport.queued_bytes > QUEUE_MAX_BYTES:
-            return
-        if self._next < feed.first and not self._skip():
-            return
-        if feed.section is not self._section and not self._begin():
-            return
-        messages = feed.since(self._next)
-        self.packets += len(messages)
-        self._next = feed.next
-        self._due = now + self._flush_s
-        self._send(messages)
-
-    def _skip(self) -> bool:
-        """Go to the newest group's beginning; False when that is gone as well."""
-        feed = self._feed
-        if not feed.intact:
-            return False
-        if self._next >= 0:
-            self.skips += 1
-            self.skipped_packets += feed.first - self._next
-            feed.stream.reader_skips += 1
-        self._next = feed.first
-        return True
-
-    def _begin(self) -> bool:
-        """Send the header of a new section; False when the player said it cannot take its codecs.
+    def begin(self, section: Section, header: bytes) -> bool:
+        """Send the header of a section; False when the player said it cannot take its codecs.
 
         A player that says nothing gets everything: ffmpeg before 8 plays HEVC and AV1 without
         announcing them, and older ones leave out what they do not know.
         """
-        feed = self._feed
-        self._section = feed.section
-        for track in feed.leads:
+        for track in flv.lead_tracks(section.tracks):
             if self._codecs is not None and track.codec not in self._codecs and track.codec not in _LEGACY:
-                self._on_unplayable(
+                self._unplayable = (
                     f"this stream's {track.kind} is {track.codec}, which your player does not take"
                 )
                 return False
-        self._send(list(feed.header))
+        self.send(header)
         return True
 
-    def _send(self, messages: list[bytes]) -> None:
-        if self._stream_id != STREAM_ID:
-            messages = [for_stream(message, self._stream_id) for message in messages]
-        if messages:
-            self.bytes += sum(map(len, messages))
-            self._transport.send(*messages)
+    def send(self, *chunks: bytes) -> None:
+        self.bytes += sum(map(len, chunks))
+        self._transport.send(*chunks)
+
+    def end(self, reason: str) -> None:
+        if self._unplayable:
+            self._on_unplayable(self._unplayable)
+        else:
+            self._on_ended()

@@ -3,8 +3,10 @@
 RTMP 1.0 7.2; the order of commands as OBS, ffmpeg, GStreamer and librtmp send them.
 """
 
+import functools
 from collections.abc import Callable
 
+from media.container.feed import Feed, Feeds
 from media.errors import Refused, WireError
 from media.ingest.gate import Gate, PlayRequest, PublishRequest
 from media.ingest.rtmp.chunk import MAX_MESSAGE_BYTES
@@ -21,10 +23,9 @@ from media.ingest.rtmp.command import (
     status,
 )
 from media.ingest.rtmp.connection import PING_REQUEST, PING_RESPONSE, STREAM_BEGIN, STREAM_EOF, Connection
-from media.ingest.rtmp.feed import RtmpFeeds
 from media.ingest.rtmp.handshake import Randomness, ServerHandshake
 from media.ingest.rtmp.model import ArrivalJitter, Role, RtmpSettings, RtmpStatistics
-from media.ingest.rtmp.playback import Playback
+from media.ingest.rtmp.playback import RtmpMuxer, RtmpViewer
 from media.ingest.rtmp.publication import Publication
 from media.net.transport import Transport
 from media.track.stream import Stream, StreamState, Writer
@@ -49,7 +50,7 @@ class RtmpSession:
         settings: RtmpSettings,
         random: Randomness,
         wait_for: WaitFor,
-        feeds: RtmpFeeds,
+        feeds: Feeds,
         on_closed: Callable[["RtmpSession"], None] = lambda session: None,
     ) -> None:
         self.role = Role.SETUP
@@ -67,7 +68,8 @@ class RtmpSession:
         self._writer: Writer | None = None
         self._publication: Publication | None = None
         self._stream: Stream | None = None
-        self._playback: Playback | None = None
+        self._feed: Feed | None = None  # that `_viewer` follows
+        self._viewer: RtmpViewer | None = None
         self._cancel_wait: Callable[[], None] | None = None
         self._reason = "the connection was lost"
         self._began = now
@@ -110,13 +112,9 @@ class RtmpSession:
 
     def drained(self, now: float) -> None:
         self._now = now
-        if self._playback is not None:
-            self._playback.pump(now)
 
     def on_deadline(self, now: float) -> None:
         self._now = now
-        if self._playback is not None:
-            self._playback.pump(now)
         reason = self._overdue(now)
         if reason:
             self._end_overdue(reason)
@@ -154,7 +152,7 @@ class RtmpSession:
         self._finish(description)
 
     def statistics(self, now: float) -> RtmpStatistics:
-        playback, publication = self._playback, self._publication
+        publication = self._publication
         return RtmpStatistics(
             role=self.role,
             peer=f"{self._transport.peer_host}:{self._transport.peer_port}",
@@ -163,15 +161,12 @@ class RtmpSession:
             enhanced=self._info is not None and self._info.enhanced,
             age_s=round(now - self._began, 3),
             bytes_in=self._connection.bytes_in,
-            bytes_out=self._bytes_out + (playback.bytes if playback else 0),
+            bytes_out=self._bytes_out + (self._viewer.bytes if self._viewer else 0),
             messages_in=self._connection.messages,
             chunk_bytes_in=self._connection.reader.chunk_bytes,
             rtt_ms=None if self._rtt_s is None else round(self._rtt_s * 1000, 1),
             jitter_ms=round(self._jitter.ms, 1) if publication else None,
             publication=publication.statistics if publication else None,
-            packets_out=playback.packets if playback else 0,
-            skips=playback.skips if playback else 0,
-            skipped_packets=playback.skipped_packets if playback else 0,
         )
 
     # What the connection calls (its Handler).
@@ -332,17 +327,12 @@ class RtmpSession:
         self._connection.user_control(STREAM_BEGIN, self._stream_id)
         self._report("status", "NetStream.Play.Reset", "Playing and resetting.")
         self._report("status", "NetStream.Play.Start", "Playing has begun.")
-        self._playback = Playback(
-            self._feeds.of(stream),
-            self._transport,
-            stream_id=self._stream_id,
-            codecs=self._info.codecs,
-            flush_s=self._settings.flush_s,
-            wake_at=self._arm_at,
-            on_ended=self._on_ended,
-            on_unplayable=self._turn_away,
+        form, muxer = f"rtmp/{self._stream_id}", functools.partial(RtmpMuxer, stream_id=self._stream_id)
+        self._feed = self._feeds.of(stream, form, muxer)
+        self._viewer = RtmpViewer(
+            self._transport, self._info.codecs, on_ended=self._on_ended, on_unplayable=self._turn_away
         )
-        self._playback.start(self._now)
+        self._feed.join(self._viewer)
 
     def _on_ended(self) -> None:
         self._connection.user_control(STREAM_EOF, self._stream_id)
@@ -381,9 +371,9 @@ class RtmpSession:
                 publication.finish(self._now)
             finally:
                 writer.close(reason, self._now)
-        playback, self._playback = self._playback, None
-        if playback is not None:
-            playback.stop()
+        if self._feed is not None and self._viewer is not None:
+            self._feed.leave(self._viewer)
+            self._feed = None
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.viewer_left("rtmp")

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from media.container.feed import Feeds
 from media.ingest.gate import Gate
-from media.ingest.rtmp.feed import RtmpFeeds
 from media.ingest.rtmp.handshake import Randomness
 from media.ingest.rtmp.model import RtmpSettings
 from media.ingest.rtmp.session import RtmpSession, WaitFor
@@ -13,13 +13,15 @@ from media.net.transport import Transport
 class RtmpSessions:
     """A media.net.transport.ProtocolFactory for RTMP listeners, plain or under TLS."""
 
-    def __init__(self, gate: Gate, settings: RtmpSettings, random: Randomness, wait_for: WaitFor) -> None:
+    def __init__(
+        self, gate: Gate, settings: RtmpSettings, random: Randomness, wait_for: WaitFor, feeds: Feeds
+    ) -> None:
         """`wait_for`: see session.WaitFor; media.track.registry.Streams.wait_for is one."""
         self._gate = gate
         self._settings = settings
         self._random = random
         self._wait_for = wait_for
-        self._feeds = RtmpFeeds()
+        self._feeds = feeds
         self._sessions: dict[RtmpSession, None] = {}
 
     def __call__(self, transport: Transport, now: float) -> RtmpSession:

@@ -39,14 +39,15 @@ class Studio:
         silent: Iterable[int] = (),
         on_flush: Callable[[], Any] = lambda: None,
     ) -> None:
-        """30 frames a second and the sound beside them, flushed with each frame of the picture."""
+        """30 frames a second and the sound beside them, flushed with each frame of the first track."""
         end_us = self.published_us + round(seconds * SECOND)
+        last = min(track.id for track in self.tracks if track.id not in silent)
         for at_us, frame in self._frames(self.published_us, end_us, gop):
             if frame.track_id in silent:
                 continue
             now = 100 + at_us / SECOND
             self.writer.write(frame, now)
-            if frame.track_id == 1 or len(self.tracks) == 1:
+            if frame.track_id == last:
                 self.writer.flush(now)
                 on_flush()
         self.published_us = end_us

@@ -95,11 +95,9 @@ def test_a_node_that_joins_later_makes_the_same(
     studio.send(5, on_flush=origin.update)
     studio.again(tracks["video"], tracks["audio"], tracks["french"])
     first = next(
-        (
-            i
-            for i in range(studio.stream.ring.next)
-            if studio.stream.ring.get(i).dts_us >= (4 + first_s) * SECOND
-        )
+        i
+        for i in range(studio.stream.ring.next)
+        if studio.stream.ring.get(i).dts_us >= (4 + first_s) * SECOND
     )
     copy = copy_of(studio.stream, first)
     copy.follow()

@@ -9,6 +9,7 @@ import pytest
 from media.bitstream import h264
 from media.bitstream.duration import frame_duration
 from media.container import amf
+from media.container.feed import Feeds, FeedSettings
 from media.errors import Refused
 from media.ingest.gate import PlayRequest, PublishRequest
 from media.ingest.rtmp.chunk import ChunkReader, MessageType, to_chunks
@@ -209,7 +210,8 @@ def node(settings: RtmpSettings) -> Node:
         RegistrySettings(linger_s=0.0), call_at=lambda when, call: FakeTimer(), measure=frame_duration
     )
     gate = FakeGate(streams)
-    return Node(streams, gate, RtmpSessions(gate, settings, Random(3), streams.wait_for))
+    feeds = Feeds(FeedSettings(flush_s=0.0), lambda when, call: FakeTimer())
+    return Node(streams, gate, RtmpSessions(gate, settings, Random(3), streams.wait_for, feeds))
 
 
 @pytest.fixture

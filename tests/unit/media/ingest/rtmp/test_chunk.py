@@ -9,7 +9,6 @@ from media.ingest.rtmp.chunk import (
     MAX_MESSAGE_BYTES,
     MAX_PARTIAL_BYTES,
     ChunkReader,
-    for_stream,
     to_chunks,
 )
 
@@ -140,11 +139,6 @@ def test_abort_forgets_a_partial_message() -> None:
     abort = to_chunks(2, 2, 0, 0, 128, (6).to_bytes(4))
     again = to_chunks(6, 9, 1, 2, 128, b"w" * 500)
     assert Reader().feed(one[: 12 + 128] + abort + again) == [(9, 1, 2, b"w" * 500)]
-
-
-def test_for_stream_changes_only_the_stream_id() -> None:
-    message = to_chunks(6, 9, 1, 0x1234567, 128, bytes(300))
-    assert Reader().feed(for_stream(message, 5)) == [(9, 5, 0x1234567, bytes(300))]
 
 
 def test_stop_stops_within_one_receive() -> None:

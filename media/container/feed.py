@@ -11,18 +11,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from media.container import flv, fmp4
-from media.container.flv import lead_tracks
 from media.container.mpegts import TsMuxer
-from media.deliver.http.websocket import websocket_frame
-from media.errors import Refused, RemoteError, WireError
-from media.net.transport import Buffer
+from media.errors import RemoteError, WireError
 from media.track.model import Packet, Track
 from media.track.registry import CallAt, Timer
 from media.track.stream import Section, Stream, StreamState
 
 QUEUE_MAX_BYTES = 1024 * 1024  # unsent bytes of one viewer; shared with others, so mostly free
 CATCH_UP_MAX_BYTES = 32 * 1024 * 1024  # the group so far; beyond it a viewer waits for the next group
-FLUSH_MAX_S = 0.1  # longest time between two chunks while packets arrive
+FLUSH_MAX_S = 0.09  # longest time between two chunks while packets arrive
 FLUSH_PER_VIEWER_S = 0.0005  # 200 viewers get the longest; about 25 us of work each, so 5 % of a core
 
 
@@ -36,6 +33,13 @@ class Muxer(Protocol):
         """Packets as bytes; `index` is the ring index of the first."""
 
 
+class MuxerFactory(Protocol):
+    """Makes a muxer."""
+
+    def __call__(self, tracks: tuple[Track, ...], section: Section, /) -> Muxer:
+        """A muxer for the first video and audio tracks of a section. Raises Refused when it cannot be."""
+
+
 class Member(Protocol):
     """One viewer's way out."""
 
@@ -45,7 +49,7 @@ class Member(Protocol):
     def begin(self, section: Section, header: bytes) -> bool:
         """A section begins here. False: this viewer cannot follow, and is let go."""
 
-    def send(self, *chunks: Buffer) -> None: ...
+    def send(self, *chunks: bytes) -> None: ...
 
     def end(self, reason: str) -> None:
         """No more will come."""
@@ -61,7 +65,7 @@ class FeedSettings:
 class Mp4Muxer:
     """Fragmented MP4: every chunk one movie fragment."""
 
-    def __init__(self, tracks: tuple[Track, ...]) -> None:
+    def __init__(self, tracks: tuple[Track, ...], section: Section) -> None:
         self._tracks = tracks
 
     def header(self) -> bytes:
@@ -71,17 +75,10 @@ class Mp4Muxer:
         return b"".join(fmp4.fragment(self._tracks, packets, (index + 1) & 0xFFFFFFFF))
 
 
-class SocketMuxer(Mp4Muxer):
-    """Fragmented MP4, every chunk one WebSocket message."""
-
-    def chunk(self, packets: list[Packet], index: int) -> bytes:
-        return websocket_frame(*fmp4.fragment(self._tracks, packets, (index + 1) & 0xFFFFFFFF))
-
-
 class FlvMuxer:
     """FLV, legacy tags for H.264 and AAC, Enhanced ones for the rest."""
 
-    def __init__(self, tracks: tuple[Track, ...]) -> None:
+    def __init__(self, tracks: tuple[Track, ...], section: Section) -> None:
         self._tracks = tracks
 
     def header(self) -> bytes:
@@ -94,7 +91,7 @@ class FlvMuxer:
 class TsFeedMuxer:
     """MPEG-TS with tables before each keyframe; a viewer begins with a group, and so with tables."""
 
-    def __init__(self, tracks: tuple[Track, ...]) -> None:
+    def __init__(self, tracks: tuple[Track, ...], section: Section) -> None:
         self._muxer = TsMuxer(tracks)
         self._group = -1
 
@@ -114,13 +111,14 @@ class TsFeedMuxer:
 class _Viewer:
     """A member's place: waiting for its first group, following, or late."""
 
-    __slots__ = ("following", "member", "section", "skips")
+    __slots__ = ("following", "group", "member", "section", "sent")
 
     def __init__(self, member: Member) -> None:
         self.member = member
         self.following = False
         self.section: Section | None = None  # whose header it has
-        self.skips = 0
+        self.group = -1  # when it was late: the group it was in, and how many of its chunks it was sent
+        self.sent = 0
 
 
 class Feed:
@@ -129,7 +127,7 @@ class Feed:
     def __init__(
         self,
         stream: Stream,
-        muxer: Callable[[tuple[Track, ...]], Muxer],
+        muxer: MuxerFactory,
         settings: FeedSettings,
         *,
         call_at: CallAt,
@@ -247,7 +245,6 @@ class Feed:
         except WireError:
             self.unpackable += len(packets)  # a publisher's damaged frame; the next group starts clean
             return
-        self._remember(chunk)
         late = []
         for member in self._following:
             if member.queued_bytes > QUEUE_MAX_BYTES:
@@ -256,6 +253,7 @@ class Feed:
                 member.send(chunk)
         for member in late:
             self._stop_following(member)
+        self._remember(chunk)
 
     def _remember(self, chunk: bytes) -> None:
         self._group_bytes += len(chunk)
@@ -271,10 +269,10 @@ class Feed:
         if self._section is None or packet.discontinuity != self._section.discontinuity:
             before, self._section = self._section, self.stream.section_of(packet)
             if self._muxer is None or before is None or before.tracks != self._section.tracks:
-                tracks = lead_tracks(self._section.tracks)
+                tracks = flv.lead_tracks(self._section.tracks)
                 several = len(tracks) < len(self._section.tracks)
                 self._lead_ids = frozenset(track.id for track in tracks) if several else None
-                self._muxer = self._make_muxer(tracks)
+                self._muxer = self._make_muxer(tracks, self._section)
                 self._header = self._muxer.header()
             self._announce()
 
@@ -288,8 +286,7 @@ class Feed:
     def _stop_following(self, member: Member) -> None:
         viewer = self._viewers[member]
         viewer.following = False
-        viewer.skips += 1
-        self.stream.reader_skips += 1
+        viewer.group, viewer.sent = self._group, len(self._group_chunks)
         self._following.remove(member)
 
     def _start_waiting(self) -> None:
@@ -301,7 +298,10 @@ class Feed:
                 self._start(viewer)
 
     def _start(self, viewer: _Viewer) -> None:
-        """Header and the newest group so far, then follow; without them, wait for the next group."""
+        """Header and the newest group so far, then follow; without them, wait for the next group.
+
+        A viewer that was late goes on where it was while its group is the newest, else it skips.
+        """
         if self._section is None or not self._group_chunks:
             return
         if viewer.section is not self._section:
@@ -309,17 +309,15 @@ class Feed:
             if not viewer.member.begin(self._section, self._header):
                 viewer.member.end("the stream's tracks changed")
                 return
+        first = viewer.sent if viewer.group == self._group else 0
+        if viewer.group not in (-1, self._group):
+            self.stream.reader_skips += 1
         viewer.following = True
         self._following.append(viewer.member)
-        viewer.member.send(*self._group_chunks)
+        viewer.member.send(*self._group_chunks[first:])
 
 
-MUXERS: dict[str, Callable[[tuple[Track, ...]], Muxer]] = {
-    "mp4": Mp4Muxer,
-    "flv": FlvMuxer,
-    "ts": TsFeedMuxer,
-    "ws": SocketMuxer,
-}
+FORMATS: dict[str, MuxerFactory] = {"mp4": Mp4Muxer, "flv": FlvMuxer, "ts": TsFeedMuxer}
 
 
 class Feeds:
@@ -330,19 +328,23 @@ class Feeds:
         self._call_at = call_at
         self._feeds: dict[tuple[str, str], Feed] = {}
 
-    def of(self, stream: Stream, form: str) -> Feed:
-        """The feed of `stream` in `form`, made when it is the first. Raises Refused when it cannot be."""
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def of(self, stream: Stream, form: str, muxer: MuxerFactory) -> Feed:
+        """The feed of `stream` in the format named `form`, made with `muxer` for its first viewer.
+
+        Raises Refused when that format cannot carry the stream.
+        """
         key = (stream.name, form)
         feed = self._feeds.get(key)
         if feed is not None and feed.stream is stream:
             return feed
-        if form not in MUXERS:
-            raise Refused(f"there is no progressive format '{form}': use {', '.join(MUXERS)}")
 
         def forget() -> None:
             if self._feeds.get(key) is made:
                 del self._feeds[key]
 
-        made = Feed(stream, MUXERS[form], self._settings, call_at=self._call_at, on_empty=forget)
+        made = Feed(stream, muxer, self._settings, call_at=self._call_at, on_empty=forget)
         self._feeds[key] = made
         return made

@@ -6,7 +6,7 @@ import struct
 import msgspec
 import pytest
 
-from media.deliver.feed import QUEUE_MAX_BYTES, Feeds, FeedSettings
+from media.container.feed import FORMATS, QUEUE_MAX_BYTES, Feeds, FeedSettings
 from media.errors import Refused
 
 
@@ -53,7 +53,7 @@ def feeds(clock):
 def test_a_viewer_gets_the_group_so_far_and_then_everything(feeds, publisher, clock, form):
     publisher.send(40)
     viewer = Viewer()
-    feeds.of(publisher.stream, form).join(viewer)
+    feeds.of(publisher.stream, form, FORMATS[form]).join(viewer)
     assert len(viewer.headers) == 1
     assert numbers(viewer) == list(range(30, 40))
     publisher.send(25)
@@ -62,7 +62,7 @@ def test_a_viewer_gets_the_group_so_far_and_then_everything(feeds, publisher, cl
 
 def test_everybody_gets_the_very_same_bytes(feeds, publisher, clock):
     publisher.send(40)
-    feed = feeds.of(publisher.stream, "mp4")
+    feed = feeds.of(publisher.stream, "mp4", FORMATS["mp4"])
     early, late = Viewer(), Viewer()
     feed.join(early)
     publisher.send(12)
@@ -73,7 +73,7 @@ def test_everybody_gets_the_very_same_bytes(feeds, publisher, clock):
 
 def test_a_viewer_that_comes_before_the_first_keyframe_waits_for_it(feeds, publisher, clock):
     viewer = Viewer()
-    feeds.of(publisher.stream, "mp4").join(viewer)
+    feeds.of(publisher.stream, "mp4", FORMATS["mp4"]).join(viewer)
     assert not viewer.chunks
     publisher.send(5)
     assert numbers(viewer) == list(range(5))
@@ -81,7 +81,7 @@ def test_a_viewer_that_comes_before_the_first_keyframe_waits_for_it(feeds, publi
 
 def test_a_viewer_that_takes_nothing_is_skipped_to_the_newest_group(feeds, publisher, clock):
     publisher.send(40)
-    feed = feeds.of(publisher.stream, "mp4")
+    feed = feeds.of(publisher.stream, "mp4", FORMATS["mp4"])
     slow, quick = Viewer(), Viewer()
     feed.join(slow)
     feed.join(quick)
@@ -89,10 +89,10 @@ def test_a_viewer_that_takes_nothing_is_skipped_to_the_newest_group(feeds, publi
     size = QUEUE_MAX_BYTES // 10
     publisher.send(50, size=size)
     assert slow.queued_bytes < QUEUE_MAX_BYTES + 2 * size
-    assert publisher.stream.statistics(clock.now).reader_skips == 1
     slow.unstick()
     before = len(slow.chunks)
     publisher.send(40)
+    assert publisher.stream.statistics(clock.now).reader_skips == 1
     missed = numbers(slow)
     assert missed[-1] == publisher.frames - 1
     assert len(slow.headers) == 1, "the same section needs no second header"
@@ -101,11 +101,24 @@ def test_a_viewer_that_takes_nothing_is_skipped_to_the_newest_group(feeds, publi
     assert numbers(quick)[-1] == publisher.frames - 1
 
 
+def test_a_viewer_that_was_late_within_a_group_misses_nothing(feeds, publisher, clock):
+    publisher.send(40)
+    viewer = Viewer()
+    feeds.of(publisher.stream, "mp4", FORMATS["mp4"]).join(viewer)
+    viewer.stuck = True
+    publisher.send(6, size=QUEUE_MAX_BYTES // 3)
+    assert numbers(viewer)[-1] < 45, "the last ones were not sent"
+    viewer.unstick()
+    publisher.send(20)
+    assert numbers(viewer) == list(range(30, 66))
+    assert publisher.stream.statistics(clock.now).reader_skips == 0
+
+
 def test_chunks_are_cut_by_time_when_that_is_set(publisher, clock):
     feeds = Feeds(FeedSettings(flush_s=0.1), clock.call_at)
     publisher.send(31)
     viewer = Viewer()
-    feeds.of(publisher.stream, "mp4").join(viewer)
+    feeds.of(publisher.stream, "mp4", FORMATS["mp4"]).join(viewer)
     before = len(viewer.chunks)
     publisher.send(29)
     assert 8 <= len(viewer.chunks) - before <= 11
@@ -116,7 +129,7 @@ def test_chunks_are_cut_by_time_when_that_is_set(publisher, clock):
 def test_many_viewers_get_larger_chunks(publisher, clock):
     feeds = Feeds(FeedSettings(), clock.call_at)
     publisher.send(31)
-    feed = feeds.of(publisher.stream, "mp4")
+    feed = feeds.of(publisher.stream, "mp4", FORMATS["mp4"])
     viewers = [Viewer() for _ in range(200)]
     for viewer in viewers:
         feed.join(viewer)
@@ -127,13 +140,13 @@ def test_many_viewers_get_larger_chunks(publisher, clock):
 
 def test_the_last_viewer_out_ends_the_feed(feeds, publisher, clock):
     publisher.send(40)
-    feed = feeds.of(publisher.stream, "mp4")
+    feed = feeds.of(publisher.stream, "mp4", FORMATS["mp4"])
     viewers = [Viewer(), Viewer()]
     for viewer in viewers:
         feed.join(viewer)
     for viewer in viewers:
         feed.leave(viewer)
-    assert feeds.of(publisher.stream, "mp4") is not feed
+    assert feeds.of(publisher.stream, "mp4", FORMATS["mp4"]) is not feed
     publisher.send(2)
     assert numbers(viewers[0])[-1] == 39
 
@@ -141,7 +154,7 @@ def test_the_last_viewer_out_ends_the_feed(feeds, publisher, clock):
 def test_a_publisher_that_comes_back_with_the_same_tracks_is_followed(feeds, publisher, streams, clock):
     publisher.send(40)
     viewer = Viewer()
-    feeds.of(publisher.stream, "mp4").join(viewer)
+    feeds.of(publisher.stream, "mp4", FORMATS["mp4"]).join(viewer)
     publisher.writer.close("network", clock.now)
     clock.advance(2.0)
     type(publisher)(streams, clock).send(10)
@@ -152,7 +165,7 @@ def test_a_publisher_that_comes_back_with_the_same_tracks_is_followed(feeds, pub
 def test_changed_tracks_end_who_cannot_follow(feeds, publisher, clock):
     publisher.send(40)
     follower, stubborn = Viewer(), Viewer(follows_changes=False)
-    feed = feeds.of(publisher.stream, "mp4")
+    feed = feeds.of(publisher.stream, "mp4", FORMATS["mp4"])
     for viewer in (follower, stubborn):
         feed.join(viewer)
     track = publisher.stream.tracks[1]
@@ -165,22 +178,27 @@ def test_changed_tracks_end_who_cannot_follow(feeds, publisher, clock):
 def test_the_end_of_the_stream_ends_viewers(feeds, publisher, clock):
     publisher.send(40)
     viewer = Viewer()
-    feeds.of(publisher.stream, "mp4").join(viewer)
+    feeds.of(publisher.stream, "mp4", FORMATS["mp4"]).join(viewer)
     publisher.writer.close("gone", clock.now)
     clock.advance(11.0)
     assert "ended" in viewer.ended
 
 
-def test_unknown_formats_are_refused(feeds, publisher):
-    with pytest.raises(Refused, match="mp4"):
-        feeds.of(publisher.stream, "avi")
+def test_a_format_that_cannot_carry_the_stream_is_refused_and_leaves_nothing(feeds, publisher):
+    def refuse(tracks, section):
+        raise Refused("not in this format")
+
+    publisher.send(40)
+    with pytest.raises(Refused):
+        feeds.of(publisher.stream, "x", refuse)
+    assert len(feeds) == 0 and not publisher.stream._listeners
 
 
 def test_a_group_too_large_to_keep_makes_viewers_wait_for_the_next(feeds, publisher, clock, monkeypatch):
-    monkeypatch.setattr("media.deliver.feed.CATCH_UP_MAX_BYTES", 3000)
+    monkeypatch.setattr("media.container.feed.CATCH_UP_MAX_BYTES", 3000)
     publisher.send(40)
     viewer = Viewer()
-    feeds.of(publisher.stream, "mp4").join(viewer)
+    feeds.of(publisher.stream, "mp4", FORMATS["mp4"]).join(viewer)
     assert not viewer.chunks
     publisher.send(21)
     assert numbers(viewer)[0] == 60
@@ -189,7 +207,7 @@ def test_a_group_too_large_to_keep_makes_viewers_wait_for_the_next(feeds, publis
 def test_fragments_count_up(feeds, publisher, clock):
     publisher.send(40)
     viewer = Viewer()
-    feeds.of(publisher.stream, "mp4").join(viewer)
+    feeds.of(publisher.stream, "mp4", FORMATS["mp4"]).join(viewer)
     publisher.send(30)
     sequences = [struct.unpack(">I", chunk[20:24])[0] for chunk in viewer.chunks]
     assert all(before < after for before, after in itertools.pairwise(sequences))
