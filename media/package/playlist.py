@@ -13,7 +13,8 @@ from media.package.window import LiveWindow, Segment
 from media.track.model import MICROSECONDS, Codec, Kind, Track
 
 VERSION = 9  # EXT-X-SKIP (RFC 8216bis 7)
-PARTS_LISTED_TARGETS = 3  # parts are listed for so many target durations from the live edge (4.4.4.9)
+# Parts are listed for three target durations at most (4.4.4.9): so many segments, with the one being made.
+PARTS_LISTED_SEGMENTS = 3
 LISTED_TARGETS = 3  # a live playlist is never shorter, in target durations (6.2.2)
 SKIP_TARGETS = 6  # CAN-SKIP-UNTIL, the least that is allowed (4.4.3.8)
 HOLD_BACK_PARTS = 3  # PART-HOLD-BACK in part targets (4.4.3.8: at least 2, should be 3)
@@ -36,14 +37,14 @@ def media_playlist(window: LiveWindow, name: str, window_us: int, *, skip: bool 
         return None
     last = segments[-1]
     ended = window.ended or last is not window.newest_segment()
-    edge_us = last.start_us - PARTS_LISTED_TARGETS * target_s * MICROSECONDS
-    lines = _head(window, segments, name, edge_us, target_s)
+    with_parts = len(segments) - PARTS_LISTED_SEGMENTS + (last.complete and not ended)
+    lines = _head(window, segments, segments[max(with_parts, 0) :], name, target_s)
     begin = _skippable(segments, target_s) if skip else 0
     if begin:
         lines.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={begin}")
     for position in range(begin, len(segments)):
         before = segments[position - 1] if position else None
-        _segment(lines, segments[position], before, name, edge_us)
+        _segment(lines, segments[position], before, name, parts=position >= with_parts)
     if ended:
         lines.append("#EXT-X-ENDLIST")
     else:
@@ -108,8 +109,9 @@ def _target_duration_s(window: LiveWindow) -> int:
     return max(1, (max(longest, window.stream.target_duration_us) + MICROSECONDS // 2) // MICROSECONDS)
 
 
-def _head(window: LiveWindow, segments: list[Segment], name: str, edge_us: int, target_s: int) -> list[str]:
-    recent = [segment for segment in segments if segment.start_us >= edge_us]
+def _head(
+    window: LiveWindow, segments: list[Segment], recent: list[Segment], name: str, target_s: int
+) -> list[str]:
     parts = [part.duration_us for segment in recent for part in segment.complete_parts()]
     part_s = -(-max(window.stream.part_target_us, *parts) // 1000) / 1000
     lines = [
@@ -136,7 +138,7 @@ def _skippable(segments: list[Segment], target_s: int) -> int:
     return count
 
 
-def _segment(lines: list[str], segment: Segment, before: Segment | None, name: str, edge_us: int) -> None:
+def _segment(lines: list[str], segment: Segment, before: Segment | None, name: str, *, parts: bool) -> None:
     rendition = segment.renditions[name]
     known = before.renditions[name].init if before is not None else None
     if before is not None and before.section.discontinuity != segment.section.discontinuity:
@@ -145,7 +147,7 @@ def _segment(lines: list[str], segment: Segment, before: Segment | None, name: s
         lines.append(f'#EXT-X-MAP:URI="init-{rendition.init}.mp4"')
     lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{_iso(segment.unix_us)}")
     msn = segment.msn
-    if segment.start_us >= edge_us:
+    if parts:
         for part in segment.complete_parts():
             duration_s = part.duration_us / MICROSECONDS
             line = f'#EXT-X-PART:DURATION={duration_s:.5f},URI="{msn}.{part.index}.m4s"'

@@ -248,7 +248,7 @@ class HttpConnection:
         Later, because whoever answers many held requests must not run the handlers of the next.
         """
         self._heard_at = self._begun_at = now
-        if self._input:
+        if self._input or (self._parser is not None and self._parser.completed):
             self._yielded = True
             self._transport.wake_at(now)
         else:
@@ -284,12 +284,14 @@ class HttpConnection:
             self._input = b""
             self._at = 0
         waiting = len(self._input) - self._at
+        parsed = self._parser is not None and bool(self._parser.completed)
         partial = self._is_partial()
         full = self._transport.queued_bytes > QUEUE_MAX_BYTES
-        self._ready = not (waiting or partial or full or self._closing or self._reply is not None)
+        busy = bool(waiting or parsed or self._reply is not None)
+        self._ready = not (busy or partial or full or self._closing)
         if self._closing:
             return
-        if self._eof and self._reply is None and not waiting:
+        if self._eof and not busy:
             self._close()
             return
         if self._paused != (waiting > BACKLOG_MAX_BYTES):
@@ -373,6 +375,7 @@ class HttpConnection:
             reply.send(plain_error(503, str(fault), headers=retry))
         except Exception:
             if reply is self._reply:
+                route.answers[5] += 1
                 self._send(FAILED.plain.wire(self._site.date.closing(now)))
             raise  # the reactor counts and logs it, and drops the connection
         if reply is self._reply or self._sink is not None:

@@ -19,7 +19,6 @@ const CONFIG = {
   // The distance from the edge is the playlist's PART-HOLD-BACK: three parts.
   maxLiveSyncPlaybackRate: 1.08,
   liveSyncOnStallIncrease: 0.5, // hls.js adds a second for each stall otherwise, for good
-  liveMaxLatencyDurationCount: 5, // target durations; beyond them hls.js jumps
   liveDurationInfinity: true,
   backBufferLength: 20,
   maxBufferLength: 10,
@@ -110,6 +109,11 @@ export class HlsTransport {
     if (this.#hls) return this.#hls.liveSyncPosition;
     const ranges = this.#video.seekable;
     return ranges.length ? ranges.end(ranges.length - 1) : null;
+  }
+
+  /** Seconds behind where it should be; null when unknown. */
+  get excessS() {
+    return this.#hls ? this.#hls.latency - this.#hls.targetLatency : null;
   }
 
   get playingMs() {

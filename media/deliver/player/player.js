@@ -17,6 +17,7 @@ const POLL_FIRST_MS = 2_000; // a stream that is off
 const POLL_MAX_MS = 10_000;
 const REST_HIDDEN_MS = 60_000; // a hidden tab without sound gives the streamer's uplink back
 const REST_PAUSED_MS = 20_000;
+const LATE_S = 5; // hls.js hurries, but does not jump by itself without fixing the latency too
 const BEGIN_WAIT_MS = 700; // for a buffer of the wanted length before playing with less
 const CLOCK_SAMPLES = 6;
 const CLOCK_PERIOD_MS = 730; // no divisor of a second: `Date` has whole ones, and is sampled all over them
@@ -347,7 +348,10 @@ class Player {
     this.#rest(now);
     const transport = this.#transport;
     if (transport?.live && !this.#began) this.#tryBegin(now);
-    if (transport && this.#began && !transport.catchesUp) this.#keepClose(now);
+    if (transport && this.#began) {
+      if (!transport.catchesUp) this.#keepClose(now);
+      else if (transport.excessS > LATE_S && !this.#video.paused && !this.#video.seeking) this.toLive();
+    }
     if (transport) this.#watch(now);
     this.controls?.tick();
   }
