@@ -75,6 +75,7 @@ class HlsStream:
         self.stream = stream
         self.asked_at = now
         self.window = LiveWindow(stream)
+        self._newest = self.window.newest()  # (msn, part), asked for by every request
         self._window_us = window_us
         self._call_at = call_at
         self._waiting: list[Wait] = []
@@ -102,7 +103,7 @@ class HlsStream:
         self.asked_at = now
 
         def ready() -> Response | None:
-            if self.window.newest() is None:
+            if self._newest is None:
                 return None
             text = multivariant_playlist(self.window, query)
             return _playlist_response(text, NO_CACHE) if text else None
@@ -112,7 +113,7 @@ class HlsStream:
     def playlist(self, name: str, directives: Directives, done: Done, now: float) -> Wait | None:
         """A media playlist, at once or when the directives are met."""
         self.asked_at = now
-        newest = self.window.newest()
+        newest = self._newest
         if newest is not None:
             wrong = self._beyond(directives, newest)
             if wrong is not None:
@@ -194,7 +195,7 @@ class HlsStream:
 
     def _etag(self, *, skip: bool) -> str:
         """Names a playlist's bytes: numbers of parts never come back, not after a restart either."""
-        newest = self.window.newest() or (0, 0)
+        newest = self._newest or (0, 0)
         oldest = self.window.segments[0].msn
         return f"{oldest}-{newest[0]}.{newest[1]}-{self.stream.state}{'-delta' if skip else ''}"
 
@@ -208,7 +209,7 @@ class HlsStream:
         return None
 
     def _met(self, directives: Directives) -> bool:
-        newest = self.window.newest()
+        newest = self._newest
         if newest is None:
             return False
         if directives.msn is None or self.window.ended:
@@ -238,6 +239,7 @@ class HlsStream:
     def _news(self, now: float) -> None:
         if not self.window.update():
             return
+        self._newest = self.window.newest()
         self._playlists.clear()
         self._drop_old_objects()
         self._answer(now)

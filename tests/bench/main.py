@@ -28,6 +28,10 @@ def main() -> int:
         for row in ROWS:
             print(f"{row.name:12} {row.title}")
         return 0
+    if options.stored:
+        stored = json.loads(options.stored.read_text())
+        print(report.markdown(map(RowResult.from_json, stored["rows"]), stored["machine"]))
+        return 0
     chosen = [row for row in ROWS if not options.rows or row.name in options.rows]
     about = machine.describe()
     results = _run(chosen, options)
@@ -52,6 +56,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--profile", action="store_true", help="also sample the node with py-spy")
     parser.add_argument("--nice", type=int, default=0, help="priority of everything measured, -20 to 19")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--from", type=Path, dest="stored", metavar="FILE", help="Markdown of such figures")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown at the end")
     options = parser.parse_args()
     unknown = set(options.rows) - {row.name for row in ROWS}

@@ -14,6 +14,8 @@ sys.path += [str(FOLDER), str(FOLDER.parent / "bench")]
 from clips import Clips  # noqa: E402 - found by the line above
 from live_node import LiveNode, StartNode  # noqa: E402 - found by the line above
 
+DRAIN_S = 0.2  # viewers by HLS count for a while after they went, and a stop would wait for them
+
 
 class Nodes:
     """Starts nodes in folders of their own; at the end each must have behaved."""
@@ -25,6 +27,7 @@ class Nodes:
 
     def start(self, *options: str, data_dir: Path | None = None, **settings: object) -> LiveNode:
         """A StartNode: `start("--demo", ingest__open=True)`."""
+        settings.setdefault("drain_s", DRAIN_S)
         folder = data_dir or self._folder / f"node{len(self._nodes)}"
         given = [
             part

@@ -248,7 +248,7 @@ class HttpConnection:
         Later, because whoever answers many held requests must not run the handlers of the next.
         """
         self._heard_at = self._begun_at = now
-        if self._input or (self._parser is not None and self._parser.completed):
+        if self._input or (self._parser is not None and (self._parser.completed or self._parser.fault)):
             self._yielded = True
             self._transport.wake_at(now)
         else:
@@ -284,7 +284,7 @@ class HttpConnection:
             self._input = b""
             self._at = 0
         waiting = len(self._input) - self._at
-        parsed = self._parser is not None and bool(self._parser.completed)
+        parsed = self._parser is not None and bool(self._parser.completed or self._parser.fault)
         partial = self._is_partial()
         full = self._transport.queued_bytes > QUEUE_MAX_BYTES
         busy = bool(waiting or parsed or self._reply is not None)
@@ -317,6 +317,8 @@ class HttpConnection:
         """The next complete request of the input; None when there is none. Raises BadRequest."""
         parser = self._parser
         while parser is None or not parser.completed:
+            if parser is not None and parser.fault is not None:
+                raise parser.fault
             partial = parser is not None and parser.partial
             piece = self._next_piece(partial)
             if not piece:
@@ -355,7 +357,7 @@ class HttpConnection:
         if parser.expects_continue:
             parser.expects_continue = False
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if len(parser.completed) == 1 and not (begun or parser.partial or rest):
+        if len(parser.completed) == 1 and not (begun or parser.partial or parser.fault or rest):
             self._site.remember(piece, *parser.completed[0])
 
     def _dispatch(self, head: Head, body: bytes, now: float) -> None:

@@ -21,7 +21,6 @@ class RequestParser:
     __slots__ = (
         "_body",
         "_body_bytes",
-        "_error",
         "_fed_bytes",
         "_fields",
         "_head",
@@ -30,6 +29,7 @@ class RequestParser:
         "_target",
         "completed",
         "expects_continue",
+        "fault",
         "partial",
     )
 
@@ -40,7 +40,8 @@ class RequestParser:
         self.expects_continue = False  # the client waits for 100 (RFC 9110 10.1.1); reset by the reader
         self._resolve = resolve
         self._parser = httptools.HttpRequestParser(self)
-        self._error: BadRequest | None = None
+        # What is wrong with the bytes after the completed requests; nothing may be fed any more.
+        self.fault: BadRequest | None = None
         self._fed_bytes = 0
         self._reset()
 
@@ -61,7 +62,7 @@ class RequestParser:
         del self._parser
 
     def feed(self, data: bytes) -> bytes:
-        """Parse; returns what follows a request that asks for another protocol. Raises BadRequest."""
+        """Parse; returns what follows a request that asks for another protocol."""
         self._fed_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -69,7 +70,7 @@ class RequestParser:
             self._parser = httptools.HttpRequestParser(self)
             return data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            raise self._error or BadRequest(400, f"not HTTP: {error}") from error
+            self.fault = self.fault or BadRequest(400, f"not HTTP: {error}")
         if self.partial:
             self._check_length()
         return b""
@@ -77,9 +78,9 @@ class RequestParser:
     def _check_length(self) -> None:
         if self._head is None:
             if self._fed_bytes > HEAD_MAX_BYTES:
-                raise BadRequest(431, f"the head is longer than {HEAD_MAX_BYTES} bytes")
+                self.fault = BadRequest(431, f"the head is longer than {HEAD_MAX_BYTES} bytes")
         elif self._fed_bytes > HEAD_MAX_BYTES + CHUNKED_OVERHEAD * self._head.route.body_max_bytes:
-            raise BadRequest(413, "the body is too long as it is coded")
+            self.fault = BadRequest(413, "the body is too long as it is coded")
 
     # What httptools calls.
 
@@ -96,14 +97,14 @@ class RequestParser:
         try:
             self._complete_head()
         except BadRequest as error:
-            self._error = error
-            raise
+            self.fault = error
+            raise  # makes llhttp stop
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._head is not None and self._body_bytes > self._head.route.body_max_bytes:
-            self._error = _too_long(self._head.route)
-            raise self._error
+            self.fault = _too_long(self._head.route)
+            raise self.fault
         self._body.append(body)
 
     def on_message_complete(self) -> None:

@@ -88,6 +88,7 @@ class Row(Protocol):
 
 
 _QUIET_PERCENT = 10.0  # of one core
+_SATURATED_PERCENT = 90.0
 _FAULTS = (LoadError, ServerError, clip.ClipError, OSError, ValueError, KeyError)
 
 
@@ -103,10 +104,22 @@ def run(row: Row, bench: Bench) -> RowResult:
             _rounds(row, bench, measure, result)
     except _FAULTS as error:
         result.skipped = f"{type(error).__name__}: {error}"
-    busy = bystanders.core_percent()
-    if busy > _QUIET_PERCENT:
-        result.note(f"other programs used {busy:.0f} % of a core meanwhile: latencies are partly theirs")
+    _doubt(bench, result, bystanders.core_percent())
     return result
+
+
+def _doubt(bench: Bench, result: RowResult, others_percent: float) -> None:
+    """Note what makes the figures worth less."""
+    if others_percent > _QUIET_PERCENT:
+        result.note(
+            f"other programs used {others_percent:.0f} % of a core meanwhile: latencies are partly theirs"
+        )
+    if bench.server_core == bench.load_core:
+        result.note("the load shared the server's only core: latencies are partly the load's")
+    for side in result.sides:
+        load = result.spread(side, "load_core_percent")
+        if load is not None and load.median > _SATURATED_PERCENT:
+            result.note(f"{side}: the load used up its core, so latencies and rates are the load's")
 
 
 def _rounds(row: Row, bench: Bench, measure: Measure, result: RowResult) -> None:

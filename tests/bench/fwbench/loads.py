@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from fwbench import machine
 from fwbench.load.fetch import FetchSpec
 from fwbench.load.llhls import LlhlsSpec
 from fwbench.load.publish import PublishSpec
@@ -117,7 +118,7 @@ def wrk(server: Server, path: str, connections: int, seconds: float, core: int) 
     script.write_text(_WRK_SCRIPT)
     url = f"http://{server.host}:{server.http_port}{path}"
     command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s"]
-    before, started = server.program.cpu_s(), time.monotonic()
+    before, started, children = server.program.cpu_s(), time.monotonic(), machine.children_cpu_s()
     with recorded(server.program.pid, seconds, server.profile):
         done = subprocess.run([*command, "-s", str(script), url], capture_output=True, text=True, check=False)
     took = time.monotonic() - started
@@ -126,4 +127,5 @@ def wrk(server: Server, path: str, connections: int, seconds: float, core: int) 
         raise LoadError(f"wrk: {sample['failed']:.0f} of {sample['requests']:.0f} requests failed")
     sample["cpu_s"] = server.program.cpu_s() - before
     sample["server_core_percent"] = 100 * sample["cpu_s"] / took
+    sample["load_core_percent"] = 100 * (machine.children_cpu_s() - children) / took
     return sample

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 Sample = dict[str, float]
 
@@ -108,6 +109,14 @@ class RowResult:
         spread = Spread.of(values)
         return Check(target.label, target.limit, spread, spread.median <= target.limit)
 
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "RowResult":
+        """What `as_json` made; its checks are judged anew."""
+        columns = [Column(**column) for column in stored["columns"]]
+        targets = [Target(**target) for target in stored["targets"]]
+        rest = {key: stored[key] for key in ("sides", "notes", "skipped")}
+        return cls(stored["name"], stored["title"], columns, targets, **rest)
+
     def as_json(self) -> dict[str, object]:
         return {
             "name": self.name,
@@ -115,6 +124,7 @@ class RowResult:
             "skipped": self.skipped,
             "notes": self.notes,
             "columns": [asdict(column) for column in self.columns],
+            "targets": [asdict(target) for target in self.targets],
             "sides": self.sides,
             "checks": [asdict(check) for check in self.checks()],
         }

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -87,6 +88,11 @@ def test_markdown_has_table_verdicts_and_reasons() -> None:
     assert "- kernel: Linux\n\n### `r`: a row\n\n|  | µs | MB |\n|---|---:|---:|\n" in text
     assert "- MISSED: MB 101, target ≤ 100" in text
     assert "Not run: not installed: wrk" in text
+
+
+def test_results_survive_being_stored() -> None:
+    stored = json.loads(json.dumps(row().as_json()))
+    assert markdown([RowResult.from_json(stored)], {}) == markdown([row()], {})
 
 
 def test_rounds_turn_about() -> None:

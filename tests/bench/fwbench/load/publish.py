@@ -74,6 +74,7 @@ class PublishLoad:
             "bytes": float(sum(publisher.sent_bytes for publisher in self._publishers)),
             "late_ms": 1000 * max((publisher.late_s for publisher in self._publishers), default=0.0),
             "closed": float(sum(publisher.closed for publisher in self._publishers)),
+            "fault": "the server hung up" if any(publisher.closed for publisher in self._publishers) else "",
             "first_byte_s": self._first_byte_s,  # monotonic, the same clock in every process
         }
 

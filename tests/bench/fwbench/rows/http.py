@@ -35,7 +35,7 @@ class PlaylistRow:
         Column("cpu_us", "CPU µs/request"),
         Column("rate", "requests/s"),
         Column("answer_bytes", "bytes/answer"),
-        Column("server_core_percent", "server, % of a core"),
+        *_COLUMNS_LOAD,
     )
     targets = (Target(OURS, "cpu_us", 1.3, "CPU/request ÷ nginx", beside=PEER),)
 
