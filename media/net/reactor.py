@@ -168,8 +168,9 @@ class Reactor:
         return bool(events) or timed
 
     def _run_timers(self, now: float) -> bool:
+        mark = self._timers.mark()
         for count in range(TIMERS_PER_TURN):
-            callback = self._timers.pop_due(now)
+            callback = self._timers.pop_due(now, mark)
             if callback is None:
                 return count > 0
             try:

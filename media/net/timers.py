@@ -56,10 +56,18 @@ class Timers:
             self.cancelled -= 1
         return heap[0][0] if heap else None
 
-    def pop_due(self, now: float) -> Callable[[float], None] | None:
-        """Take the earliest callback whose time has come; None when there is none."""
+    def mark(self) -> int:
+        """Tells timers that exist now from those that will be made later (see `pop_due`)."""
+        return self._sequence
+
+    def pop_due(self, now: float, mark: int | None = None) -> Callable[[float], None] | None:
+        """Take the earliest callback whose time has come; None when there is none.
+
+        With a mark, the earliest stays when it was asked for after that: a callback that asks for
+        itself again cannot keep its caller here.
+        """
         when = self.next()
-        if when is None or when > now:
+        if when is None or when > now or (mark is not None and self._heap[0][1] > mark):
             return None
         timer = heappop(self._heap)[2]
         callback, timer.callback = timer.callback, None

@@ -23,7 +23,7 @@ LEADER_LATE_US = 500_000  # video silent for so much audio: audio begins parts
 SLOW_FRAME_US = 1_500_000  # one frame a second still leads alone; slides leave the parts to audio
 LEADER_LOST_US = 3_000_000  # and for so much: segments and groups
 LEADER_WAIT_US = 2_000_000  # a described video track that never starts holds audio back so long
-KEYFRAME_WAIT_US = 10_000_000  # and one that starts without a keyframe so long
+KEYFRAME_WAIT_US = 10_000_000  # and one that starts, or starts again, without a keyframe so long
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Marker:
         self._leader_id = 0
         self._audio_id = 0  # the audio track that leads when video is silent
         self._lost = False  # it leads now
+        self._back_us = -1  # since when the lost leader sends without a keyframe
         self._leader_frame_us = 0
         self._audio_us = -1  # media time of that audio track's newest packet; -1 before its first
         self._audio_then_us = -1  # what it was when the leader's newest packet came
@@ -144,7 +145,12 @@ class Marker:
 
     def _lead(self, track: Track, dts_us: int, duration_us: int, keyframe: bool) -> Mark | None:
         if self._lost and not keyframe:
-            return None  # those who joined since cannot decode it
+            # Those who joined since cannot decode it; but some encoders send no keyframes at all.
+            if self._back_us < 0:
+                self._back_us = dts_us
+            if dts_us - self._back_us <= KEYFRAME_WAIT_US:
+                return None
+            self._lost = False
         if dts_us > self._end_us + HOLE_US:
             self._hole_us += dts_us - self._end_us
         ahead_us = self._audio_us - self._audio_then_us
@@ -207,7 +213,7 @@ class Marker:
             return self._mark
         self._end_us = dts_us + duration_us
         if silent_us > LEADER_LOST_US and silent_us > 3 * self._leader_frame_us:
-            self._lost = True
+            self._lost, self._back_us = True, -1
             return self._start_segment(dts_us, new_group=True)
         if dts_us + duration_us > self._part_limit_us:
             return self._start_part(dts_us, new_group=False)

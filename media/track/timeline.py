@@ -53,6 +53,7 @@ class _TrackClock:
     last_duration: int = 0  # ticks
     last_step: int = 0  # distance of the two newest video frames, ticks
     last_raw_us: int | None = None  # None before the publisher's first frame
+    hole_us: int | None = None  # where the newest frame left a hole behind it begins
     suspect_us: int | None = None  # publisher's time of a frame that waits to be confirmed
     drift: int = 0  # mean of audio's error, ticks shifted left by _DRIFT_SHIFT
     cts_shift_us: int = 0
@@ -101,8 +102,10 @@ class Timeline:
         clock = self._clocks.get(track.id)
         if clock is None or clock.last_raw_us is None or clock.timescale != track.timescale:
             clock = self._begin(track, clock, raw_us)
-        media_us = raw_us + clock.offset_us
         front = self._front_us
+        if clock.offset_us != self._offset_us and front - clock.end_us > RESYNC_US:
+            self._rejoin(clock, raw_us)
+        media_us = raw_us + clock.offset_us
         jumped = False
         if clock.last_us <= media_us and (
             front - BEHIND_US <= media_us <= (front if front > clock.end_us else clock.end_us) + NEAR_US
@@ -157,8 +160,11 @@ class Timeline:
         if clock.last_us < 0:
             return media_us, False
         in_line = front - BEHIND_US <= media_us <= front + AHEAD_US
-        if in_line and clock.last_us - REORDER_US <= media_us < clock.last_us:
-            return media_us, False
+        if in_line and media_us < clock.last_us:
+            # Jitter, or one frame was ahead by mistake and those after it fill the hole it left.
+            begin_us = clock.last_us - REORDER_US if clock.hole_us is None else clock.hole_us
+            if media_us >= begin_us:
+                return media_us, False
         suspect, clock.suspect_us = clock.suspect_us, raw_us
         confirmed = suspect is not None and 0 < raw_us - suspect <= AHEAD_US
         # An encoder that restarted begins with a keyframe: readers get a new section right there.
@@ -173,6 +179,13 @@ class Timeline:
         agreed = self._agreed_offset(clock, raw_us)
         self._offset_us = clock.offset_us = self._continued(clock) - raw_us if agreed is None else agreed
         return raw_us + clock.offset_us, agreed is None
+
+    def _rejoin(self, clock: _TrackClock, raw_us: int) -> None:
+        """A silent track is back, and others broke since: take their offset if it fits better."""
+        assert self._offset_us is not None
+        error_us = abs(raw_us + self._offset_us - self._front_us)
+        if error_us <= RESYNC_US and error_us < abs(raw_us + clock.offset_us - self._front_us):
+            clock.offset_us = self._offset_us
 
     def _continued(self, clock: _TrackClock) -> int:
         """Where a track goes on when its timestamps do not tell."""
@@ -208,6 +221,7 @@ class Timeline:
         error = dts - expected
         slack = timescale * AUDIO_SLACK_US // MICROSECONDS
         if -slack <= error <= slack:
+            clock.hole_us = None
             clock.drift += error - (clock.drift >> _DRIFT_SHIFT)
             limit = timescale * AUDIO_DRIFT_US // MICROSECONDS << _DRIFT_SHIFT
             # One tick a frame is 0.1 %: more than clocks differ by, less than can be heard.
@@ -215,6 +229,7 @@ class Timeline:
         clock.drift = 0
         if error > 0:
             self.statistics.audio_gaps += 1
+            clock.hole_us = clock.end_us
             return dts, duration
         self.statistics.backward += 1
         return -1, duration
@@ -233,6 +248,7 @@ class Timeline:
             self.statistics.backward += 1
             return last + 1, nominal
         step = dts - last
+        clock.hole_us = clock.end_us if step > 3 * nominal else None
         before, clock.last_step = clock.last_step, step
         if step * MICROSECONDS > VIDEO_STEP_US * timescale:
             step = min(step, before) if before * MICROSECONDS > VIDEO_STEP_US * timescale else nominal

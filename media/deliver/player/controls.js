@@ -197,7 +197,7 @@ export class Controls {
     const details = this.#part("details");
     details.hidden = !details.hidden;
     this.#part("info").setAttribute("aria-expanded", String(!details.hidden));
-    this.#detailsAt = 0;
+    if (!details.hidden) this.#renderDetails();
   }
 
   // Sound
