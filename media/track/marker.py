@@ -23,7 +23,8 @@ LEADER_LATE_US = 500_000  # video silent for so much audio: audio begins parts
 SLOW_FRAME_US = 1_500_000  # one frame a second still leads alone; slides leave the parts to audio
 LEADER_LOST_US = 3_000_000  # and for so much: segments and groups
 LEADER_WAIT_US = 2_000_000  # a described video track that never starts holds audio back so long
-KEYFRAME_WAIT_US = 10_000_000  # and one that starts, or starts again, without a keyframe so long
+KEYFRAME_WAIT_US = 10_000_000  # and one that starts without a keyframe so long
+RETURN_WAIT_US = 2_000_000  # video that was lost comes back without a keyframe after so long
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,10 +146,10 @@ class Marker:
 
     def _lead(self, track: Track, dts_us: int, duration_us: int, keyframe: bool) -> Mark | None:
         if self._lost and not keyframe:
-            # Those who joined since cannot decode it; but some encoders send no keyframes at all.
+            # Those who joined since cannot decode it, those who watched all along can.
             if self._back_us < 0:
                 self._back_us = dts_us
-            if dts_us - self._back_us <= KEYFRAME_WAIT_US:
+            if dts_us - self._back_us <= RETURN_WAIT_US:
                 return None
             self._lost = False
         if dts_us > self._end_us + HOLE_US:

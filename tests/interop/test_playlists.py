@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def test_m3u8_reads_them(case: str) -> None:
         assert read.is_endlist == (case == "ended" or name not in window.segments[-1].renditions)
         turns = [segment.discontinuity for segment in segments[1:]]
         by_msn = {f"{s.msn}.m4s": s.section.discontinuity for s in window.segments}
-        assert turns == [by_msn[b.uri] != by_msn[a.uri] for a, b in zip(segments, segments[1:], strict=False)]
+        assert turns == [by_msn[b.uri] != by_msn[a.uri] for a, b in pairwise(segments)]
         times = [segment.program_date_time for segment in segments]
         assert times == sorted(times)
 

@@ -21,7 +21,7 @@ SOUND = Track(3, Codec.AAC, 48_000, b"\x11\x90", sample_rate=48_000, channels=2)
 OTHER = Track(4, Codec.AAC, 48_000, b"\x11\x90", sample_rate=48_000, channels=1)
 SETS = [(VIDEO,), (VIDEO, SOUND), (SOUND,), (VIDEO, SMALL, SOUND), (VIDEO, SOUND, OTHER)]
 
-# One publisher: tracks, frames a second, frames a group, tenths of seconds of content, and when a track is silent.
+# One publisher: tracks, frames a second, frames a group, tenths of seconds of content, who is silent when.
 publishers = st.tuples(
     st.sampled_from(SETS),
     st.sampled_from([5, 10, 24, 30]),

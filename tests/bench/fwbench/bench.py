@@ -128,6 +128,7 @@ def _rounds(row: Row, bench: Bench, measure: Measure, result: RowResult) -> None
     def one(side: str, number: int) -> None:
         if side in failed:
             return
+        bench.samples.unlink(missing_ok=True)  # of a run that was broken off
         bench.say(f"{row.name}: round {number + 1} of {bench.rounds}, {side}")
         try:
             result.add(side, measure(side))

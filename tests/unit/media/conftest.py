@@ -85,7 +85,8 @@ class Publisher:
         for _ in range(frames):
             number = self.frames
             dts_us = number * 1_000_000 // 30
-            data = b"NUMBER" + number.to_bytes(4, "big") + bytes(size)
+            unit = b"\x65NUMBER" + number.to_bytes(4, "big") + bytes(size)
+            data = len(unit).to_bytes(4, "big") + unit
             self.writer.write(Frame(1, dts_us, 0, number % gop == 0, data), self.clock.now)
             while self.audio_frames * 1024 * 30 <= (number + 1) * 48_000:
                 audio_us = self.audio_frames * 1024 * 1_000_000 // 48_000
@@ -107,5 +108,11 @@ def streams(clock: Clock) -> Streams:
 
 
 @pytest.fixture
-def publisher(streams: Streams, clock: Clock) -> Publisher:
-    return Publisher(streams, clock)
+def publish(streams: Streams, clock: Clock) -> Callable[[], Publisher]:
+    """Begins to publish."""
+    return lambda: Publisher(streams, clock)
+
+
+@pytest.fixture
+def publisher(publish: Callable[[], Publisher]) -> Publisher:
+    return publish()

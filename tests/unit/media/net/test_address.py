@@ -24,7 +24,7 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
     "text", ["", "8080", "host:", "host:x", "host:-1", "host:65536", "::1:80", "host:８"]
 )
 def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ValueError, match="address|brackets|above"):
+    with pytest.raises(ValueError, match=r"address|brackets|above"):
         parse_address(text)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,14 +49,14 @@ def test_memory_is_freed_with_the_last_slice() -> None:
 def test_full_arenas_go_with_their_last_object(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "ARENA_BYTES", 1 << 20)
     files = MemoryFiles()
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     kept = [files.put([bytes(300_000)]) for _ in range(30)]
     assert all(kept)
     descriptors = {part.descriptor for part in kept if part is not None}
     assert len(descriptors) == 10
     assert files.put([bytes(1 << 20), b"x"]) is None
     del kept[:]
-    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
 
 
 def test_nothing_and_failure_give_no_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from media.track.marker import LEADER_LOST_US, LEADER_WAIT_US
+from media.track.marker import LEADER_LOST_US, LEADER_WAIT_US, RETURN_WAIT_US
 from media.track.model import Codec, Kind, Packet, Track
 
 SECOND = 1_000_000
@@ -89,7 +89,7 @@ def test_a_slide_every_five_seconds(open_studio: Callable[..., Any], made: Any) 
     studio = open_studio()
     packets = studio.publish(made.merged(made.pictures(60, 0.2, 3), made.sounds(60)))
     check_marks(packets)
-    assert sum(packet.track.kind is Kind.VIDEO for packet in packets) == 10
+    assert sum(packet.track.kind is Kind.VIDEO for packet in packets) == 11
     assert max(length for lengths in parts_s(packets)[8:] for length in lengths) < 1.6
     assert {packet.discontinuity for packet in packets} == {0}
 
@@ -222,6 +222,18 @@ def test_sound_leads_while_video_is_lost(gap_s: float, open_studio: Callable[...
     assert back.keyframe and back.part == 0
     sounds = [packet for packet in packets if packet.track.id == 2]
     assert max(after.dts - before.dts for before, after in pairwise(sounds)) <= 1025
+
+
+def test_lost_video_that_has_no_keyframes_comes_back_all_the_same(
+    open_studio: Callable[..., Any], made: Any
+) -> None:
+    studio = open_studio()
+    pictures = [f for f in made.pictures(30, gop=0) if not 5 * SECOND <= f.dts_us < 10 * SECOND]
+    packets = studio.publish(made.merged(pictures, made.sounds(30)))
+    check_marks(packets)
+    back = next(p for p in packets if p.track.id == 1 and p.dts_us > 4 * SECOND + 8 * SECOND)
+    assert back.dts_us - 14 * SECOND == pytest.approx(RETURN_WAIT_US, abs=50_000)
+    assert sum(p.track.id == 1 for p in packets) == pytest.approx(150 + 600 - 60, abs=2)
 
 
 def test_a_hole_in_the_sound_is_not_taken_for_lost_video(open_studio: Callable[..., Any], made: Any) -> None:

@@ -167,6 +167,35 @@ def test_a_small_step_too_far_is_waited_out(open_studio: Callable[..., Any], mad
     assert sync_error_us(packets[-400:], frames[-400:]) < 2_000
 
 
+@pytest.mark.parametrize("error_us", [300_000, SECOND, 1_400_000])
+def test_a_small_step_too_far_while_the_other_track_is_silent(
+    error_us: int, open_studio: Callable[..., Any], made: Any
+) -> None:
+    studio = open_studio()
+    sounds = [f for f in made.sounds(20) if not 9 * SECOND <= f.dts_us < 13 * SECOND]
+    frames = made.merged(made.pictures(20, gop=0), sounds)
+    wrong = next(i for i, f in enumerate(frames) if f.track_id == 1 and f.dts_us >= 10 * SECOND)
+    frames[wrong] = made.shifted([frames[wrong]], error_us)[0]
+    packets = studio.publish(frames)
+    assert sync_error_us(packets[-400:], frames[-400:]) < 2_000
+
+
+@pytest.mark.parametrize("jump_us", [-1_500_000, 2 * SECOND, 3600 * SECOND])
+@pytest.mark.parametrize("silent", [1, 2])
+def test_a_jump_while_a_track_is_silent(
+    silent: int, jump_us: int, open_studio: Callable[..., Any], made: Any
+) -> None:
+    studio = open_studio()
+    content = made.shifted(made.merged(made.pictures(30), made.sounds(30)), 10 * SECOND)
+    frames = [
+        made.shifted([f], jump_us if f.dts_us >= 22 * SECOND else 0)[0]
+        for f in content
+        if not (f.track_id == silent and 20 * SECOND <= f.dts_us < 24 * SECOND)
+    ]
+    packets = studio.publish(frames)
+    assert sync_error_us(packets[-400:], frames[-400:]) < 30_000
+
+
 def test_a_long_stall_is_closed(open_studio: Callable[..., Any], made: Any) -> None:
     studio = open_studio()
     content = made.merged(made.pictures(20), made.sounds(20))
