@@ -41,6 +41,7 @@ from fwnode.setting import OFF
 from fwnode.store import Database, DataFolder, NodeFile, write_whole
 from media.deliver.http.store import read_folder
 from media.deliver.pages import HLS_SCRIPT
+from media.deliver.poster.service import serve_posters
 from media.net.reactor import Reactor
 from media.net.server import bind
 
@@ -131,6 +132,9 @@ class Agent:
                     nursery.start_soon(self._keep_key_use)
                     nursery.start_soon(self._report_findings)
                     nursery.start_soon(self._renew_certificate)
+                    nursery.start_soon(
+                        serve_posters, self._node.posters, self._reactor, self._services.journal.poster_failed
+                    )
                     if self._config.demo:
                         nursery.start_soon(serve_demo, self._node.streams, self._reactor)
                     code = await self._until_stopped(signals)

@@ -6,6 +6,7 @@ from fwnode.config import Config
 from fwnode.gate import NodeGate
 from fwnode.keys import Keyring, StreamKey
 from media.deliver.http.router import Router
+from media.deliver.poster.posters import Posters
 from media.net.reactor import Reactor
 from media.net.server import Listener
 from media.track.registry import Streams
@@ -29,6 +30,7 @@ class Node:
     listeners: dict[str, Listener] = dataclasses.field(default_factory=dict)  # public ones, by option
     admin_address: str = ""  # bound, "host:port"
     router: Router = dataclasses.field(default_factory=Router)  # what the public HTTP listeners answer
+    posters: Posters = dataclasses.field(default_factory=Posters)
     draining: bool = False
 
     @property

@@ -139,7 +139,8 @@ def compose(
 def public_routes(node: Node, feeds: Feeds, player_files: Mapping[str, bytes]) -> Router:
     """Everything that the public HTTP listeners answer."""
     config, reactor = node.config, node.reactor
-    live = Live(node.streams, feeds, round(config.hls.window_s * MICROSECONDS), reactor.call_at)
+    window_us = round(config.hls.window_s * MICROSECONDS)
+    live = Live(node.streams, feeds, window_us, reactor.call_at, node.posters)
     pages = Pages(
         node.streams,
         node=config.name,

@@ -48,6 +48,10 @@ class Journal:
         peer = format_address(request.peer_host, request.peer_port)
         self._log.warning("publisher refused", protocol=request.protocol, peer=peer, reason=reason)
 
+    def poster_failed(self, stream: str, reason: str) -> None:
+        """A stream's poster could not be made."""
+        self._log.warning("poster not made", stream=stream, reason=reason)
+
     def report_findings(self, now: float) -> None:
         """What began or ceased to hurt viewers since the call before; call every few seconds."""
         for stream in self._streams:

@@ -32,6 +32,7 @@ class NodeCollector(Collector):
         yield from self._of_process()
         yield from self._of_node()
         yield from self._of_http()
+        yield from self._of_posters()
         yield from self._of_streams()
 
     def _of_process(self) -> Iterator[Metric]:
@@ -79,6 +80,17 @@ class NodeCollector(Collector):
         body = [((route.name,), route.bytes_out) for route in routes]
         yield _counter("fwnode_http_body_bytes", "Bodies sent, streams not included.", ("route",), body)
 
+    def _of_posters(self) -> Iterator[Metric]:
+        posters = self._node.posters
+        counts = posters.statistics
+        results = [((name,), getattr(counts, name)) for name in ("made", "failed", "refused")]
+        yield _counter("fwnode_posters", "Posters by what became of them.", ("result",), results)
+        yield _counter("fwnode_poster_workers", "Workers started.", (), [((), counts.workers_started)])
+        yield _counter(
+            "fwnode_poster_workers_lost", "Workers that crashed or hung.", (), [((), counts.workers_lost)]
+        )
+        yield _gauge("fwnode_poster_requests", "Requests that wait.", (), [((), posters.waiting)])
+
     def _of_streams(self) -> Iterator[Metric]:
         now = self._node.reactor.now()
         streams = [stream.statistics(now) for stream in self._node.streams]
@@ -124,6 +136,7 @@ def render(node: Node, usage: Callable[[], ProcessUsage]) -> bytes:
 
 REPAIRS = {
     "jump": "timestamp_jumps",
+    "outlier": "timestamp_outliers",
     "backward": "timestamps_backward",
     "duplicate": "timestamps_duplicate",
     "audio_gap": "audio_gaps",

@@ -1,4 +1,4 @@
-"""Everything below /live/: playlists, media objects, progressive files, WebSockets. Pure.
+"""Everything below /live/: playlists, media objects, progressive files, WebSockets, posters. Pure.
 
 Unknown names cost a dictionary look-up and are not remembered. A request for a stream that
 has a publisher but no picture yet is held; for a stream that nobody publishes it is 404,
@@ -17,6 +17,7 @@ from media.deliver.http.reply import Reply, Sink
 from media.deliver.http.request import Request
 from media.deliver.http.response import Response, plain_error
 from media.deliver.http.websocket import Opcode, WebSocketSink, websocket_frame
+from media.deliver.poster.posters import Posters
 from media.errors import Refused
 from media.package.playlist import codec_string, mime_type
 from media.track.model import Packet
@@ -36,11 +37,14 @@ ANY_PLAYLIST = Directives()
 class Live:
     """Answers GET below /live/."""
 
-    def __init__(self, streams: Streams, feeds: Feeds, window_us: int, call_at: CallAt) -> None:
+    def __init__(
+        self, streams: Streams, feeds: Feeds, window_us: int, call_at: CallAt, posters: Posters
+    ) -> None:
         """`window_us` is the length of media playlists."""
         self.audience = Audience()
         self._streams = streams
         self._feeds = feeds
+        self._posters = posters
         self._window_us = window_us
         self._call_at = call_at
         self._hls: dict[str, HlsStream] = {}
@@ -60,6 +64,8 @@ class Live:
             self._multivariant(request, reply, segments[1])
         elif len(segments) == 3 and segments[2] == "ws":
             self._websocket(request, reply, segments[1])
+        elif len(segments) == 3 and segments[2] == "poster.jpg":
+            self._poster(request, reply, segments[1])
         elif len(segments) == 2:
             self._progressive(reply, segments[1])
         else:
@@ -122,6 +128,13 @@ class Live:
         self._sweeper = None
         if self._hls or len(self.audience):
             self._sweeper = self._call_at(now + HLS_IDLE_S / 4, self._sweep)
+
+    def _poster(self, request: Request, reply: Reply, name: str) -> None:
+        stream = self._streams.get(name)
+        if stream is None or stream.state is StreamState.ENDED:
+            reply.send(NO_STREAM)
+        else:
+            self._posters.answer(stream, reply, request.now)
 
     def _progressive(self, reply: Reply, file: str) -> None:
         name, _, form = file.rpartition(".")

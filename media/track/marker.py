@@ -61,6 +61,7 @@ class Marker:
         self._leader_id = 0
         self._audio_id = 0  # the audio track that leads when video is silent
         self._lost = False  # it leads now
+        self._off_beat = False  # a segment began without a keyframe; the next keyframe begins another
         self._back_us = -1  # since when the lost leader sends without a keyframe
         self._leader_frame_us = 0
         self._audio_us = -1  # media time of that audio track's newest packet; -1 before its first
@@ -168,13 +169,15 @@ class Marker:
             return self._start_section(self._described, track, dts_us, duration_us)
         if track.kind is Kind.AUDIO:
             return self._sound(dts_us, duration_us)
-        if self._lost or self._segment_is_long(dts_us, duration_us):
-            self._lost = False
+        if self._lost or self._off_beat or self._segment_is_long(dts_us, duration_us):
+            self._lost = self._off_beat = False
             return self._start_segment(dts_us, new_group=True)
         return self._start_group(dts_us, duration_us)
 
     def _within_group(self, dts_us: int, duration_us: int) -> Mark:
-        if dts_us - self._segment_start_us >= SEGMENT_MAX_US:
+        longest_us = self.target_duration_us if self._off_beat else SEGMENT_MAX_US
+        if dts_us - self._segment_start_us >= longest_us:
+            self._off_beat = True
             return self._start_segment(dts_us, new_group=False)
         if self._part_is_full(dts_us, duration_us):
             return self._start_part(dts_us, new_group=False)
@@ -216,6 +219,10 @@ class Marker:
         if silent_us > LEADER_LOST_US and silent_us > 3 * self._leader_frame_us:
             self._lost, self._back_us = True, -1
             return self._start_segment(dts_us, new_group=True)
+        if dts_us - self._segment_start_us >= self.target_duration_us:
+            # Longer than any before, it would change what players were told to expect.
+            self._off_beat = True
+            return self._start_segment(dts_us, new_group=False)
         if dts_us + duration_us > self._part_limit_us:
             return self._start_part(dts_us, new_group=False)
         return self._mark
@@ -255,7 +262,7 @@ class Marker:
         audio = [each.id for each in tracks if each.kind is Kind.AUDIO]
         self._audio_id = audio[0] if audio and track.kind is Kind.VIDEO else 0
         self._turn_leader = None
-        self._break = self._lost = False
+        self._break = self._lost = self._off_beat = False
         self._discontinuity += 1
         self._section_start_us = self.leader_us = dts_us
         self._audio_us = self._audio_then_us = -1

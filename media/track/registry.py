@@ -21,6 +21,7 @@ from media.track.stream import (
 STREAM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 STREAMS_MAX = 512  # streams of one node, guess: a hundred times what a home uplink carries
 ENDED_KEEP_S = 20.0  # an ended stream's last segments and its end tag stay so long
+NUMBERS_MAX = 4096  # streams that are gone and whose next number is remembered, the latest; half a MB
 WAITERS_MAX = 10_000  # viewers that wait for streams to begin, over all names
 
 StreamListener = Callable[[str, float], None]
@@ -68,6 +69,7 @@ class Streams:
         self._streams: dict[str, Stream] = {}
         self._writers: dict[str, Writer] = {}
         self._timers: dict[str, Timer] = {}
+        self._numbers: dict[str, int] = {}  # where streams that are gone would go on, oldest first
         self._listeners: dict[StreamListener, None] = {}
         self._departure_listeners: dict[DepartureListener, None] = {}
         self._waiting: dict[str, dict[object, Callable[[float], None]]] = {}
@@ -183,10 +185,9 @@ class Streams:
         self._drop(ended.name, now)
 
     def _replace(self, name: str, ended: Stream | None, now: float, unix_us: int) -> Stream:
-        first_segment = 0
         if ended is not None:
-            first_segment = ended.next_segment
             self._drop(name, now)
+        first_segment = self._numbers.get(name, 0)
         stream = Stream(name, self._settings.stream, now, unix_us, first_segment=first_segment)
         self._streams[name] = stream
         stream.subscribe(self._announcer(stream))
@@ -242,8 +243,17 @@ class Streams:
 
     def _drop(self, name: str, now: float) -> None:
         self._cancel_timer(name)
-        del self._streams[name]
+        stream = self._streams.pop(name)
+        if stream.ring.next:
+            self._remember_number(stream)
         self._tell(name, now)
+
+    def _remember_number(self, stream: Stream) -> None:
+        """Whoever sends faster than real time is ahead of the clock that numbers begin from."""
+        self._numbers.pop(stream.name, None)
+        self._numbers[stream.name] = stream.next_segment
+        if len(self._numbers) > NUMBERS_MAX:
+            del self._numbers[next(iter(self._numbers))]
 
     def _set_timer(self, name: str, when: float, callback: Callable[[float], None]) -> None:
         self._cancel_timer(name)

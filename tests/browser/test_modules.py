@@ -104,7 +104,7 @@ def test_catch_up_hurries_jumps_and_calms_down(run: Any) -> None:
         "latency.js",
         "CatchUp",
         "const catchUp = new CatchUp(); catchUp.adapt(0.05, 0);"
-        "return [0.25, 0.9, 0.3, 0.205, 5].map(ahead => catchUp.decide(ahead));",
+        "return [0.25, 0.9, 0.3, 0.205, 5].map(ahead => catchUp.decide(ahead, 60_000));",
     )
     assert [step["jump"] for step in decided] == [False, False, False, False, True]
     rates = [step["rate"] for step in decided]
@@ -112,6 +112,11 @@ def test_catch_up_hurries_jumps_and_calms_down(run: Any) -> None:
     assert rates[1] == pytest.approx(1.1)
     assert 1 < rates[2] < 1.1, "still hurrying until nearly there"
     assert rates[3] == 1
+
+
+def test_catch_up_jumps_sooner_in_the_first_seconds(run: Any) -> None:
+    body = "const catchUp = new CatchUp(); return [0, 60_000].map(played => catchUp.decide(1.2, played).jump);"
+    assert run("latency.js", "CatchUp", body) == [True, False]
 
 
 def test_catch_up_keeps_more_after_stalls_and_forgets_them(run: Any) -> None:

@@ -6,7 +6,7 @@ The wire is fwbench.rtmp's; timestamps beyond 24 bits are added here (RTMP 1.0 5
 import re
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 from fwbench import flv, rtmp
@@ -63,6 +63,10 @@ class RtmpClient:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
+    def stop_sending(self) -> None:
+        """FIN; the node may still answer."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def drain_until_closed(self) -> bytes:
         """Everything that the node still says until it closes; fails when it does not."""
         said = bytearray()
@@ -94,10 +98,14 @@ class RtmpClient:
 
     def play(self, name: str) -> str:
         """Connect and ask to play; the first status code that is not about starting over."""
-        self.connect()
-        self.send(rtmp.command("play", 4.0, None, name, stream_id=_STREAM))
+        self.ask_to_play(name)
         code = self.await_status()
         return self.await_status() if code.endswith("Play.Reset") else code
+
+    def ask_to_play(self, name: str) -> None:
+        """Connect and ask to play, without waiting for an answer."""
+        self.connect()
+        self.send(rtmp.command("play", 4.0, None, name, stream_id=_STREAM))
 
     def send_tags(self, tags: Iterable[flv.Tag], shift_ms: int = 0) -> None:
         """Media and metadata as fast as the node takes them."""
@@ -117,7 +125,7 @@ class RtmpClient:
     def stop_publishing(self) -> None:
         """End as ffmpeg does, then close."""
         self.send(rtmp.command("FCUnpublish", 6.0, None, "x") + rtmp.command("deleteStream", 7.0, None, 1.0))
-        self._socket.shutdown(socket.SHUT_WR)
+        self.stop_sending()
         self.drain_until_closed()
         self.close()
 
@@ -130,9 +138,8 @@ class RtmpClient:
     def await_command(self, name: str, transaction: float) -> rtmp.Message:
         return self.await_message(lambda found: found.command() == (name, transaction))
 
-    def await_message(self, wanted: "object") -> rtmp.Message:
+    def await_message(self, wanted: Callable[[rtmp.Message], bool]) -> rtmp.Message:
         """The next message for which `wanted` is true; those before it are passed over. Raises Gone."""
-        assert callable(wanted)
         while True:
             while self._waiting:
                 found = self._waiting.pop(0)

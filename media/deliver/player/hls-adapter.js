@@ -30,14 +30,17 @@ const CONFIG = {
 
 let loading = null;
 
-/** The Hls class, or null when it is not served. */
+/** The Hls class. Rejects when it cannot be loaded now. */
 function loadHls(url) {
-  if (window.Hls) return Promise.resolve(window.Hls);
-  loading ??= new Promise((resolve) => {
+  loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = url;
-    script.onload = () => resolve(window.Hls ?? null);
-    script.onerror = () => resolve(null);
+    script.onload = () => resolve(window.Hls);
+    script.onerror = () => {
+      loading = null;
+      script.remove();
+      reject(new Error("hls.js could not be loaded"));
+    };
     document.head.append(script);
   });
   return loading;
@@ -73,9 +76,9 @@ export class HlsTransport {
   }
 
   async start() {
-    const Hls = this.#script ? await loadHls(this.#script) : null;
-    if (this.#stopped) return;
     try {
+      const Hls = this.#script ? await loadHls(this.#script) : null;
+      if (this.#stopped) return;
       if (Hls?.isSupported()) this.#startScript(Hls);
       else if (this.#video.canPlayType(NATIVE_TYPE)) this.#startNative();
       else this.#fail("hls.js is not on this node, and the browser has no HLS of its own");

@@ -65,6 +65,8 @@ const RATE_PER_S = 0.3; // of excess
 const EXCESS_BEGIN_S = 0.1;
 const EXCESS_END_S = 0.02;
 const JUMP_S = 2;
+const SETTLE_MS = 3_000; // after the first picture a jump is not noticed
+const SETTLE_JUMP_S = 0.6;
 
 /** Decides playback rate and jumps from how much is buffered ahead. */
 export class CatchUp {
@@ -85,10 +87,10 @@ export class CatchUp {
     this.target = Math.min(TARGET_MOST_S, base + this.#stalls.length * STALL_STEP_S);
   }
 
-  /** {rate} to play at, or {jump: true} to the target, with `aheadS` buffered. */
-  decide(aheadS) {
+  /** {rate} to play at, or {jump: true} to the target, with `aheadS` buffered after `playedMs` of playing. */
+  decide(aheadS, playedMs) {
     const excess = aheadS - this.target;
-    if (excess > JUMP_S) return { rate: 1, jump: true };
+    if (excess > (playedMs < SETTLE_MS ? SETTLE_JUMP_S : JUMP_S)) return { rate: 1, jump: true };
     if (excess > EXCESS_BEGIN_S) this.#hurrying = true;
     if (excess < EXCESS_END_S) this.#hurrying = false;
     const rate = this.#hurrying ? Math.min(RATE_MOST, 1.02 + excess * RATE_PER_S) : 1;

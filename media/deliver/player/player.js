@@ -18,6 +18,7 @@ const POLL_MAX_MS = 10_000;
 const REST_HIDDEN_MS = 60_000; // a hidden tab without sound gives the streamer's uplink back
 const REST_PAUSED_MS = 20_000;
 const LATE_S = 5; // hls.js hurries, but does not jump by itself without fixing the latency too
+const GAP_REACH_S = 0.5; // sound and picture do not end together: Chromium stops this far before a gap
 const BEGIN_WAIT_MS = 700; // for a buffer of the wanted length before playing with less
 const CLOCK_SAMPLES = 6;
 const CLOCK_PERIOD_MS = 730; // no divisor of a second: `Date` has whole ones, and is sampled all over them
@@ -55,6 +56,8 @@ class Player {
   #progressAt = 0;
   #idleSince = null;
   #userPaused = false;
+  #rangeStart = null; // of the buffered range that was played last
+  #seekedTo = 0;
 
   constructor(video, config) {
     this.#video = video;
@@ -176,6 +179,8 @@ class Player {
     }
     this.#began = false;
     this.#playedMs = 0;
+    this.#rangeStart = null;
+    this.#seekedTo = 0;
     this.#stalls = [];
     this.#catchUp = new CatchUp();
     this.#attachedAt = this.#progressAt = performance.now();
@@ -314,6 +319,7 @@ class Player {
 
   #seek(time) {
     this.#counts.jumps += 1;
+    this.#seekedTo = time;
     this.#video.currentTime = time;
   }
 
@@ -348,9 +354,9 @@ class Player {
     this.#rest(now);
     const transport = this.#transport;
     if (transport?.live && !this.#began) this.#tryBegin(now);
-    if (transport && this.#began) {
+    if (transport && this.#began && !this.#video.paused && !this.#video.seeking && !this.#skipGap()) {
       if (!transport.catchesUp) this.#keepClose(now);
-      else if (transport.excessS > LATE_S && !this.#video.paused && !this.#video.seeking) this.toLive();
+      else if (transport.excessS > LATE_S) this.toLive();
     }
     if (transport) this.#watch(now);
     this.controls?.tick();
@@ -363,18 +369,26 @@ class Player {
     if (ahead >= this.#catchUp.target || now - this.#liveAt > BEGIN_WAIT_MS) this.#begin();
   }
 
-  /** Skip gaps, hurry or jump when too far behind. */
+  /** Get over what the publisher left out; true when that took a seek. */
+  #skipGap() {
+    const video = this.#video;
+    const time = video.currentTime;
+    const { start, ahead, next } = around(video.buffered, time);
+    const dry = ahead === 0 || (ahead < GAP_REACH_S && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA);
+    const jumps = next !== null && dry;
+    // Chromium lets sound carry playback over a gap in the picture, which then stands still for good.
+    const crossed = start !== null && this.#rangeStart !== null && start > this.#rangeStart && start > this.#seekedTo;
+    if (start !== null) this.#rangeStart = start;
+    if (jumps) this.#note(`skipped ${(next - time).toFixed(1)} s that are missing`);
+    if (jumps || crossed) this.#seek(jumps ? next + 0.01 : time);
+    return jumps || crossed;
+  }
+
+  /** Hurry, or jump when too far behind. */
   #keepClose(now) {
     const video = this.#video;
-    if (video.paused || video.seeking) return;
-    const { ahead, next } = around(video.buffered, video.currentTime);
-    if (ahead < 0.05 && next !== null) {
-      this.#note(`skipped ${(next - video.currentTime).toFixed(1)} s that are missing`);
-      this.#seek(next + 0.01);
-      return;
-    }
     this.#catchUp.adapt(this.#transport.jitterS, now);
-    const { rate, jump } = this.#catchUp.decide(this.#transport.edge - video.currentTime);
+    const { rate, jump } = this.#catchUp.decide(this.#transport.edge - video.currentTime, this.#playedMs);
     if (video.playbackRate !== rate) video.playbackRate = rate;
     if (jump) this.#seek(this.#transport.edge - this.#catchUp.target);
   }
@@ -447,15 +461,20 @@ class Player {
   }
 }
 
-/** {ahead: seconds buffered from `time` on, next: begin of the next range after a gap or null}. */
+/** The buffered range at `time`: its start or null, how much is ahead in it, and where the next begins or null. */
 function around(ranges, time) {
+  let start = null;
   let ahead = 0;
   let next = null;
   for (let i = 0; i < ranges.length; i += 1) {
-    if (ranges.start(i) <= time + 0.05 && ranges.end(i) > time) ahead = ranges.end(i) - time;
-    else if (ranges.start(i) > time && next === null) next = ranges.start(i);
+    if (ranges.start(i) <= time + 0.05 && ranges.end(i) > time) {
+      start = ranges.start(i);
+      ahead = ranges.end(i) - time;
+    } else if (ranges.start(i) > time && next === null) {
+      next = ranges.start(i);
+    }
   }
-  return { ahead, next };
+  return { start, ahead, next };
 }
 
 /** Addresses and wishes from the page's data- attributes and its own address. */

@@ -119,6 +119,7 @@ export class WebSocketTransport {
     if (message.server_unix_us) this.#events.clock(message.server_unix_us / 1000, this.#sentAt, Date.now());
     this.#sections.push({ from: this.#edge ?? 0, zeroMs: message.unix_us_at_zero / 1000 });
     if (this.#sections.length > SECTIONS_MAX) this.#sections.shift();
+    this.#arrivals = new Arrivals(); // a publisher that was away says nothing about the network
     this.#tracks = message.tracks ?? [];
     const before = this.#mime;
     this.#mime = message.mime;

@@ -12,6 +12,7 @@ from pathlib import Path
 RATE_HZ = 250
 _SHOWN = 30
 _PATIENCE_S = 20.0
+_WAIT = "get_events"  # of trio's epoll: py-spy takes some of the waiting in it for work
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def hottest(raw: str, shown: int = _SHOWN) -> list[Hot]:
     samples = 0
     for line in raw.splitlines():
         stack, _, number = line.rpartition(" ")
-        if not stack or not number.isdigit():
+        if not stack or not number.isdigit() or _WAIT in stack.rpartition(";")[2]:
             continue
         frames = [re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";")]
         samples += int(number)

@@ -3,6 +3,7 @@ from fwbench.profile import Hot, as_text, hottest
 RAW = """main (a.py:1);send (t.py:5) 6
 main (a.py:1);send (t.py:9) 2
 main (a.py:2);walk (w.py:3);walk (w.py:4) 2
+main (a.py:3);EpollIOManager.get_events (trio/_core/_io_epoll.py:200) 90
 """
 
 

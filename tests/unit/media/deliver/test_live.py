@@ -10,6 +10,7 @@ from media.container.feed import QUEUE_MAX_BYTES, Feeds, FeedSettings
 from media.deliver.http.connection import HttpConnection
 from media.deliver.http.site import Site
 from media.deliver.live import HLS_IDLE_S, SOCKET_WAIT_S, Live
+from media.deliver.poster.posters import Posters
 from media.deliver.routes import Pages, public_router
 
 UPGRADE = (
@@ -87,7 +88,8 @@ def messages(viewer: Viewer) -> list[tuple[int, bytes]]:
 
 @pytest.fixture
 def live(streams, clock):
-    return Live(streams, Feeds(FeedSettings(flush_s=0.0), clock.call_at), 12_000_000, clock.call_at)
+    feeds = Feeds(FeedSettings(flush_s=0.0), clock.call_at)
+    return Live(streams, feeds, 12_000_000, clock.call_at, Posters())
 
 
 @pytest.fixture

@@ -21,10 +21,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
     chain, key = folder / "chain.pem", folder / "key.pem"
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
-        + ["-keyout", str(key), "-out", str(chain)],
+        ["openssl", "req", "-x509", *kind, "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(chain)],
         check=True,
         capture_output=True,
     )
@@ -196,8 +195,7 @@ def test_close_says_goodbye(talk: Talk, made: Any) -> None:
     assert talk.below.closed
     talk.exchange()
     assert talk.tls.read(100) == b"bye"
-    with pytest.raises(ssl.SSLZeroReturnError):
-        talk.tls.read(100)
+    assert talk.tls.read(100) == b""  # an end that TLS vouches for
 
 
 def test_goodbye_of_the_other_side(talk: Talk, made: Any) -> None:

@@ -138,6 +138,22 @@ def test_a_publisher_that_comes_back_late_begins_anew() -> None:
     assert site.pending == 0
 
 
+def test_numbers_do_not_come_back_when_the_stream_is_long_gone() -> None:
+    """A file pushed without a pace is minutes ahead of the clock that numbers begin from."""
+    site = node(linger_s=0)
+    writer = site.open()
+    site.publish(writer, 300)
+    writer.close("bye", site.now)
+    site.advance(ENDED_KEEP_S + 1)
+    assert site.streams.get("live") is None
+    site.open().close("sent nothing", site.now)
+    again = site.open()
+    site.publish(again)
+    old, new = writer.stream.ring, again.stream.ring
+    assert new.get(0).segment > old.get(old.next - 1).segment
+    assert new.get(0).track.init > old.get(old.first).track.init
+
+
 def test_the_newer_publisher_takes_over() -> None:
     site = node()
     first = site.open()

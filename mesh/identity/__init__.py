@@ -1,0 +1,1 @@
+"""Who a node is, what it may do in which network, and who says so."""
