@@ -31,6 +31,7 @@ class Node:
     admin_address: str = ""  # bound, "host:port"
     router: Router = dataclasses.field(default_factory=Router)  # what the public HTTP listeners answer
     posters: Posters = dataclasses.field(default_factory=Posters)
+    http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
     draining: bool = False
 
     @property

@@ -133,7 +133,10 @@ def compose(
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)
     node.router = public_routes(node, feeds, player_files)
-    return Services(node, journal, HttpService(reactor, node.router), rtmp)
+    http = HttpService(reactor, node.router)
+    http.site.on_refused = journal.request_refused
+    node.http_refused = http.site.refused
+    return Services(node, journal, http, rtmp)
 
 
 def public_routes(node: Node, feeds: Feeds, player_files: Mapping[str, bytes]) -> Router:

@@ -10,7 +10,7 @@ class RemoteError(MeshError):
 
 
 class WireError(RemoteError):
-    """Bytes from outside do not parse. The only error that `*_untrusted` functions and `parse` modules raise."""
+    """Bytes from outside do not parse. The only error that `*_untrusted` functions raise."""
 
 
 class Refused(RemoteError):

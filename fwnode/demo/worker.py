@@ -46,9 +46,11 @@ class VideoEncoder:
             "profile": "high",
             "maxrate": str(settings.video_bps),
             "bufsize": str(settings.video_bps // 2),
-            # annexb=0: length-prefixed NAL units, and the avcC as extradata.
             "forced-idr": "1",
-            "x264-params": f"annexb=0:scenecut=0:keyint={settings.fps}:min-keyint={settings.fps}",
+            # annexb=0: length-prefixed NAL units, and the avcC as extradata. weightp and subme save a
+            # quarter of the time (measured), which cannot be seen on a drawn picture.
+            "x264-params": f"annexb=0:scenecut=0:keyint={settings.fps}:min-keyint={settings.fps}"
+            ":weightp=0:subme=0",
         }
         codec.open()
         self._codec = codec

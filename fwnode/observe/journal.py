@@ -4,6 +4,7 @@ from typing import Any
 
 import structlog
 
+from media.deliver.http.errors import BadRequest
 from media.ingest.diagnosis.log import FindingsLog
 from media.ingest.gate import PublishRequest
 from media.net.address import format_address
@@ -51,6 +52,10 @@ class Journal:
     def poster_failed(self, stream: str, reason: str) -> None:
         """A stream's poster could not be made."""
         self._log.warning("poster not made", stream=stream, reason=reason)
+
+    def request_refused(self, peer: str, fault: BadRequest) -> None:
+        """Bytes that are no request, too much of one, or one that never ended."""
+        self._log.warning("request refused", peer=peer, status=fault.status, reason=str(fault))
 
     def report_findings(self, now: float) -> None:
         """What began or ceased to hurt viewers since the call before; call every few seconds."""

@@ -77,6 +77,8 @@ class NodeCollector(Collector):
             if count
         ]
         yield _counter("fwnode_http_answers", "Answers by route.", ("route", "status"), answers)
+        refused = [((str(status),), count) for status, count in sorted(self._node.http_refused.items())]
+        yield _counter("fwnode_http_refused", "Broken requests, by answer.", ("status",), refused)
         body = [((route.name,), route.bytes_out) for route in routes]
         yield _counter("fwnode_http_body_bytes", "Bodies sent, streams not included.", ("route",), body)
 

@@ -70,17 +70,16 @@ class Reactor:
         self._listeners = 0
         self._poller = Poller()
         self._nap: trio.CancelScope | None = None
+        self._alarm_at = inf  # when the nap ends
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; then every connection is aborted and every listener closed."""
         task_status.started()
         try:
             while True:
-                if self._turn():
-                    await trio.lowlevel.checkpoint()
-                else:
-                    await self._sleep()
+                await self._run_until_alarm()
         finally:
+            self._nap = None
             for pollable in list(self._pollables.values()):
                 pollable.discard(self._clock())
             self._poller.close()
@@ -115,8 +114,8 @@ class Reactor:
 
     def call_at(self, when: float, callback: Callable[[float], None]) -> Timer:
         """Call `callback(now)` once, in a turn, when monotonic second `when` has come."""
-        if self._nap is not None:
-            self._nap.deadline = min(self._nap.deadline, trio.current_time() + when - self._clock())
+        if not self._in_turn and when < self._alarm_at:
+            self._set_alarm(when)
         return self._timers.call_at(when, callback)
 
     def now(self) -> float:
@@ -179,13 +178,27 @@ class Reactor:
                 self.fault("timer", error, "")
         return True
 
-    async def _sleep(self) -> None:
-        """Until a descriptor is ready or the next timer is due."""
-        due = self._timers.next()
-        deadline = inf if due is None else trio.current_time() + due - self._clock()
-        with trio.CancelScope(deadline=deadline) as self._nap:
-            await trio.lowlevel.wait_readable(self._poller.fileno())
-        self._nap = None
+    # A cancel scope for each sleep would cost as much as a request. So one scope lasts until a timer
+    # is due, and an alarm that is early, as timers were cancelled since, only ends it for nothing.
+
+    async def _run_until_alarm(self) -> None:
+        descriptor = self._poller.fileno()
+        with trio.CancelScope() as self._nap:
+            self._alarm_at = inf
+            while True:
+                if self._turn():
+                    await trio.lowlevel.checkpoint()
+                    continue
+                due = self._timers.next()
+                if due is not None and due < self._alarm_at:
+                    self._set_alarm(due)
+                await trio.lowlevel.wait_readable(descriptor)
+
+    def _set_alarm(self, when: float) -> None:
+        """End the present sleep at `when`."""
+        self._alarm_at = when
+        if self._nap is not None:
+            self._nap.deadline = trio.current_time() + when - self._clock()
 
 
 if sys.platform == "linux":

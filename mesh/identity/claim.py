@@ -1,9 +1,9 @@
 """Claims and grants: who is a member of a network, and who may make members of it.
 
 A **claim** says that a node is a member, with a name and roles, from and until when. A **grant** is what an
-invite carries: whoever has its enrolment key may sign claims within it. A **chain** is the statements from the
-network key to one claim or grant; each is signed by the key that the one before it names, the first by the
-network key. These are all chains there are (G grant, C claim):
+invite carries: whoever has its enrolment key may sign claims within it. A **chain** is the statements from
+the network key to one claim or grant; each is signed by the key that the one before it names, the first by
+the network key. These are all chains there are (G grant, C claim):
 
     C            the owner made the node a member          C C      a member with the inviter role did
     G C          ... with an invite of the owner           C G C    ... with an invite of that member
@@ -36,6 +36,7 @@ GRANT_PREFIX = b"fwnode grant 1\0"
 CLAIM_PREFIX = b"fwnode claim 1\0"
 LINKS_MAX = 4  # G C G C
 NAME_LENGTH_MAX = 63  # one DNS label, one line in a table
+NAME_RULE = f"1 to {NAME_LENGTH_MAX} printable characters on one line"
 BODY_BYTES_MAX = 400  # the longest claim: a name of 63 four-byte characters and about 70 bytes of numbers
 CHAIN_BYTES_MAX = 2048  # four such statements with signatures
 USES_MAX = 1000  # of one grant, and of one inviter: the mesh is built for about as many nodes
@@ -57,7 +58,9 @@ class Grant(msgspec.Struct, frozen=True, array_like=True, tag="g", forbid_unknow
     not_after: UnixSeconds  # to here: the invite's expiry
     members_until: UnixSeconds  # no claim lasts longer
     uses: Annotated[int, msgspec.Meta(ge=1, le=USES_MAX)]
-    invites: Annotated[int, msgspec.Meta(ge=0, le=USES_MAX)] = 0  # that each member with the inviter role may use
+    invites: Annotated[int, msgspec.Meta(ge=0, le=USES_MAX)] = (
+        0  # that each member with the inviter role may use
+    )
 
 
 class Claim(msgspec.Struct, frozen=True, array_like=True, tag="c", forbid_unknown_fields=True):

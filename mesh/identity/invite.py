@@ -15,6 +15,7 @@ import msgspec
 from mesh.errors import Refused, StateError, WireError
 from mesh.identity.claim import (
     CHAIN_BYTES_MAX,
+    NAME_RULE,
     USES_MAX,
     Chain,
     Claim,
@@ -104,9 +105,7 @@ def parse_invite_untrusted(text: str) -> Invite:
 
     Its signatures and its time are checked by `enrol`.
     """
-    wire = decode_untrusted(
-        _wires, read_line_untrusted(PREFIX, VERSION, text, WHAT), CONTENT_BYTES_MAX, WHAT
-    )
+    wire = decode_untrusted(_wires, read_line_untrusted(PREFIX, VERSION, text, WHAT), CONTENT_BYTES_MAX, WHAT)
     chain = parse_chain_untrusted(wire.chain)
     key = SecretKey(wire.secret)
     if not isinstance(chain.last, Grant):
@@ -196,7 +195,7 @@ def enrol(
     check_shape(invite.chain)
     check_signatures(invite.chain, check)
     if not is_name(name):
-        raise Refused(f"a node cannot be called {name!a}: 1 to 63 printable characters on one line")
+        raise Refused(f"a node cannot be called {name!a}: {NAME_RULE}")
     grant = invite.grant
     begins, clock = _begins(grant, now_unix_s)
     bits = grant.roles if roles is None else to_bits(roles)
@@ -223,7 +222,10 @@ def _begins(grant: Grant, now_unix_s: int) -> tuple[int, str]:
     if now_unix_s < grant.not_before - CLOCK_TOLERANCE_S:
         raise Refused(f"the invite begins {moment(grant.not_before)}, but {here}: set the clock")
     if now_unix_s > grant.not_after:
-        return grant.not_after, f"the invite expired {moment(grant.not_after)}: just in time for its tolerance"
+        return (
+            grant.not_after,
+            f"the invite expired {moment(grant.not_after)}: just in time for its tolerance",
+        )
     if now_unix_s < grant.not_before:
         off_s = grant.not_before - now_unix_s
         return grant.not_before, f"the invite begins {off_s} s from now: one of the two clocks is that wrong"
@@ -238,7 +240,7 @@ def is_address(text: str) -> bool:
     if len(text) > SEED_CHARACTERS_MAX or not 0 < int(port) <= PORT_MAX:
         return False
     if host.startswith("["):
-        return host.endswith("]") and _is(ipaddress.IPv6Address, host[1:-1])
+        return host.endswith("]") and "%" not in host and _is(ipaddress.IPv6Address, host[1:-1])
     labels = host.removesuffix(".").split(".")
     if labels[-1].isdigit():  # RFC 1123 2.1: no name ends like an IPv4 address
         return _is(ipaddress.IPv4Address, host)

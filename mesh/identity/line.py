@@ -55,7 +55,7 @@ def _other_version(rest: str, start: str, what: str) -> str:
     if not rest:
         return f"{what} was cut off after its first characters: copy the whole line"
     if rest[0].isdigit():
-        return f"this is {what} of another version of fwnode (this one reads {start}…): update the older of the two"
+        return f"this is {what} of another version of fwnode (this one reads {start}…): update the older"
     return f"{what} was mistyped: it begins with {start}"
 
 

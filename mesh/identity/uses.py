@@ -76,12 +76,24 @@ def seats_of(chain: Chain) -> tuple[Seat, ...]:
             under = (found[-1].key, found[-1].order) if found else None
             found.append(Seat(path, order, (*limits, Limit(path, 1)), under, part, ends_unix_s))
         if at + 1 < len(chain.links):
-            path = inviter_key(path, statement)
+            path = _inviter_key(path, statement)
             limits = (Limit(path, statement.invites),)
     return tuple(found)
 
 
-def inviter_key(path: bytes, claim: Claim) -> bytes:
+def limit_of(chain: Chain) -> bytes:
+    """The key of the limit that the last statement sets: a grant's uses, or a claim's invites."""
+    path = b""
+    for link in chain.links:
+        statement = link.statement
+        if isinstance(statement, Grant):
+            path = digest(path, link.body)
+        else:
+            path = _inviter_key(digest(path, statement.holder), statement)
+    return path
+
+
+def _inviter_key(path: bytes, claim: Claim) -> bytes:
     """The limit of all that an inviter admits. A claim with another number of invites is another limit."""
     return digest(path, claim.invites.to_bytes(COUNT_BYTES, "big"))
 
@@ -132,9 +144,7 @@ class Uses:
 
     def forget_ended(self, now_unix_s: float) -> None:
         """Free the seats of grants and inviters that ended: no claim under them can be in force."""
-        ended = [
-            seat for seat in self._seats.values() if now_unix_s > seat.ends_unix_s + CLOCK_TOLERANCE_S
-        ]
+        ended = [seat for seat in self._seats.values() if now_unix_s > seat.ends_unix_s + CLOCK_TOLERANCE_S]
         for seat in ended:
             self._free(seat)
 

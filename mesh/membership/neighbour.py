@@ -19,7 +19,9 @@ class Neighbour:
         "busy_at",
         "dropped",
         "due",
+        "accused",
         "eager",
+        "forwarded_at",
         "heard",
         "id",
         "lazy",
@@ -52,6 +54,8 @@ class Neighbour:
         self.allowance = float(LINK_BURST_BYTES)
         self.allowance_at = now
         self.dropped = 0
+        self.accused = 0  # 1: said to be silent, 2: given up
+        self.forwarded_at = float("-inf")  # when its join was last passed on
 
     def admit(self, size: int, now: float) -> bool:
         """Whether the peer's allowance covers a message of `size` bytes; spends it."""

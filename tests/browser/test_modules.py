@@ -115,7 +115,9 @@ def test_catch_up_hurries_jumps_and_calms_down(run: Any) -> None:
 
 
 def test_catch_up_jumps_sooner_in_the_first_seconds(run: Any) -> None:
-    body = "const catchUp = new CatchUp(); return [0, 60_000].map(played => catchUp.decide(1.2, played).jump);"
+    body = (
+        "const catchUp = new CatchUp(); return [0, 60_000].map(played => catchUp.decide(1.2, played).jump);"
+    )
     assert run("latency.js", "CatchUp", body) == [True, False]
 
 

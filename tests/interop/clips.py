@@ -18,7 +18,18 @@ FFMPEG_9 = imageio_ffmpeg.get_ffmpeg_exe()
 FPS = 25
 PICTURE = ("-f", "lavfi", "-i", f"testsrc2=size=160x90:rate={FPS}")
 TONE = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
-H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-b:v", "100k")
+H264 = (
+    "-c:v",
+    "libx264",
+    "-preset",
+    "ultrafast",
+    "-tune",
+    "zerolatency",
+    "-pix_fmt",
+    "yuv420p",
+    "-b:v",
+    "100k",
+)
 GROUP = ("-g", str(FPS))
 AAC = ("-c:a", "aac", "-b:a", "48k")
 LONG_S = 150  # what is published in real time; a module's tests must not take longer

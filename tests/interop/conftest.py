@@ -52,7 +52,9 @@ class Nodes:
 @pytest.fixture(scope="session")
 def running_node(pytestconfig: pytest.Config) -> Any:
     """The class RunningNode; conftest.py is a plugin of pytest and no importable module."""
-    return pytestconfig.pluginmanager.get_plugin(str(FOLDER.parent / "conftest.py")).RunningNode
+    plugin = pytestconfig.pluginmanager.get_plugin(str(FOLDER.parent / "conftest.py"))
+    assert plugin is not None
+    return plugin.RunningNode
 
 
 @pytest.fixture

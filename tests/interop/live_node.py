@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -145,12 +144,12 @@ class LiveNode:
 
     def rss_kib(self) -> int:
         """Resident memory of the node's process, its children not included."""
-        with open(f"/proc/{self.process.pid}/status") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
     def descriptors(self) -> int:
         """Open files and sockets of the node's process."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     def signal(self, number: int) -> None:
         """Send a signal that ends it, soon."""

@@ -32,7 +32,11 @@ class RtmpClient:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.settimeout(TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.connect(address)
+        try:
+            self._socket.connect(address)
+        except OSError:
+            self._socket.close()
+            raise
         self._reader = rtmp.ChunkReader()
         self._waiting: list[rtmp.Message] = []
 
@@ -87,7 +91,9 @@ class RtmpClient:
     def connect(self, app: str = "live") -> None:
         """Handshake, connect, createStream."""
         self.handshake()
-        self.send(rtmp.set_chunk_size(CHUNK_BYTES) + connect_command(app) + rtmp.command("createStream", 2.0, None))
+        self.send(
+            rtmp.set_chunk_size(CHUNK_BYTES) + connect_command(app) + rtmp.command("createStream", 2.0, None)
+        )
         self.await_command("_result", 2.0)
 
     def publish(self, name: str) -> str:

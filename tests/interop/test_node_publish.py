@@ -119,7 +119,15 @@ def test_ffmpeg_decodes_all_of_the_hls(node: LiveNode, published: Published) -> 
 
 def test_ffmpeg_5_counts_frames_in_the_segments(published: Published, tmp_path: Path) -> None:
     file = whole_file(published, tmp_path)
-    shown = ("-v", "error", "-count_frames", "-show_entries", "stream=codec_type,nb_read_frames", "-of", "json")
+    shown = (
+        "-v",
+        "error",
+        "-count_frames",
+        "-show_entries",
+        "stream=codec_type,nb_read_frames",
+        "-of",
+        "json",
+    )
     probed = run(need("ffprobe"), *shown, str(file))
     assert not probed.stderr, probed.stderr
     streams = json.loads(probed.stdout)["streams"]

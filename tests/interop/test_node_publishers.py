@@ -1,6 +1,7 @@
 """Publishers come back, take over, are refused and are sent away; viewers see as little of it as can be."""
 
 import subprocess
+from contextlib import ExitStack
 
 import m3u8
 import pytest
@@ -75,17 +76,19 @@ def test_who_comes_back_too_late_begins_anew(start: StartNode, clips: Clips) -> 
 
 
 def test_a_second_publisher_takes_over(node: LiveNode, clips: Clips) -> None:
-    with publish(node, "two", clips) as first, FlvViewer(node, "two") as viewer:
-        with publish(node, "two", clips) as second:
-            assert first.await_status() == "NetStream.Publish.Denied"
-            assert first.description == "another publisher took this stream over"
-            with pytest.raises(Gone):
-                first.await_status()
-            stream = node.await_stream("two")
-            assert stream["source"]["peer"] == second.address
-            assert (stream["publishers"], stream["sections"]) == (2, 2)
-            node.await_log("publisher left", stream="two", peer=first.address, reason="took this stream over")
-            until(lambda: len(viewer.times("video")) == FPS + FRAMES, "the viewer's frames of both")
+    with ExitStack() as stack:
+        first = stack.enter_context(publish(node, "two", clips))
+        viewer = stack.enter_context(FlvViewer(node, "two"))
+        second = stack.enter_context(publish(node, "two", clips))
+        assert first.await_status() == "NetStream.Publish.Denied"
+        assert first.description == "another publisher took this stream over"
+        with pytest.raises(Gone):
+            first.await_status()
+        stream = node.await_stream("two")
+        assert stream["source"]["peer"] == second.address
+        assert (stream["publishers"], stream["sections"]) == (2, 2)
+        node.await_log("publisher left", stream="two", peer=first.address, reason="took this stream over")
+        until(lambda: len(viewer.times("video")) == FPS + FRAMES, "the viewer's frames of both")
     check_seam(viewer)
 
 
@@ -136,7 +139,10 @@ def test_a_keyframe_interval_that_is_too_long_is_found(node: LiveNode) -> None:
         assert "Keyframe Interval 2 s" in finding["fix"] and "-g 120" in finding["fix"]
         assert "Keyframe every 5" in node.cli("streams").stdout
         metrics = node.fetch("/metrics", listener="admin").text
-        assert 'fwnode_stream_finding{code="keyframe-interval",severity="warning",stream="sparse"} 1.0' in metrics
+        assert (
+            'fwnode_stream_finding{code="keyframe-interval",severity="warning",stream="sparse"} 1.0'
+            in metrics
+        )
         node.await_log("finding", stream="sparse", code="keyframe-interval")
     finally:
         child.kill()

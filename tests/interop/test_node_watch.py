@@ -209,7 +209,8 @@ def test_ffmpeg_plays_rtmp(node: LiveNode, program: str) -> None:
 def test_rtmpdump_plays_it(node: LiveNode, tmp_path: Path) -> None:
     file = tmp_path / "out.flv"
     with subprocess.Popen(
-        [need("rtmpdump"), "--quiet", "--live", "-r", node.rtmp_url(STREAM), "-o", "-"], stdout=subprocess.PIPE
+        [need("rtmpdump"), "--quiet", "--live", "-r", node.rtmp_url(STREAM), "-o", "-"],
+        stdout=subprocess.PIPE,
     ) as child:
         assert child.stdout is not None
         file.write_bytes(child.stdout.read(BYTES_A_SECOND * 3))
@@ -369,7 +370,9 @@ def test_https_serves_the_same(node: LiveNode, segment: str) -> None:
     assert run(curl, "-sS", "-o", "/dev/null", url).returncode == 60  # nobody vouches for it
     fetched = subprocess.run([curl, "-ksS", url], capture_output=True, timeout=60, check=False)
     assert fetched.returncode == 0 and fetched.stdout == node.fetch(segment).body
-    shown = run(curl, "-ksS", "--http1.1", "-o", "/dev/null", "-w", "%{http_version} %{ssl_verify_result}", url)
+    shown = run(
+        curl, "-ksS", "--http1.1", "-o", "/dev/null", "-w", "%{http_version} %{ssl_verify_result}", url
+    )
     assert shown.stdout.startswith("1.1 ")
     master = node.url(f"/live/{STREAM}/index.m3u8", "https")
     assert decoded_frames(master, "-tls_verify", "0", program=FFMPEG_5, seconds=1) >= FPS - 1

@@ -99,6 +99,8 @@ def test_a_thousand_that_say_nothing_and_fifty_that_dribble(node: LiveNode) -> N
         assert 9 < time.monotonic() - began < 15
         for sock in slow:
             assert read_all(sock).startswith(b"HTTP/1.1 408 ")
+        node.await_log("request refused", peer="127.0.0.1:", reason="the request took too long")
+        assert 'fwnode_http_refused_total{status="408"} 50.0' in node.fetch("/metrics", listener="admin").text
         assert not is_readable(idle[0], 0)
         assert statistics.median(answer_times(node)) < QUICK_S
     until(lambda: node.status()["connections"] < 50, "the connections gone")
@@ -141,6 +143,7 @@ def test_ten_thousand_pipelined_requests(node: LiveNode) -> None:
 
 def test_polling_a_stream_that_does_not_exist_100_000_times(node: LiveNode) -> None:
     """Half of them for names that never come again: nothing of it is kept."""
+
     def poll(times: int, tag: str) -> None:
         same = [get("/live/offline/index.m3u8")] * (times // 2)
         others = [get(f"/live/{tag}{number}/v1/index.m3u8") for number in range(times // 2)]
@@ -181,7 +184,10 @@ def test_publishing_and_stopping_500_times(node: LiveNode, clips: Clips) -> None
 
 def test_a_megabyte_of_headers_is_refused(node: LiveNode) -> None:
     before = node.rss_kib()
-    for request in (get("/", *(f"X-{number}: {'y' * 1000}" for number in range(1000))), get("/" + "z" * 10**6)):
+    for request in (
+        get("/", *(f"X-{number}: {'y' * 1000}" for number in range(1000))),
+        get("/" + "z" * 10**6),
+    ):
         with connect(node) as sock:
             try:
                 sock.sendall(request)
@@ -263,7 +269,9 @@ def test_a_viewer_that_reads_too_slowly_skips_and_hurts_nobody(node: LiveNode, c
     assert set(steps(other.times("video"))) == {1000 // FPS}, "the viewer that reads missed nothing"
     pictures = [tag for tag in whole_tags(data) if tag.kind == flv.VIDEO and not tag.is_config]
     after_gaps = [
-        tag for tag, step in zip(pictures[1:], steps([tag.time_ms for tag in pictures]), strict=True) if step > 40
+        tag
+        for tag, step in zip(pictures[1:], steps([tag.time_ms for tag in pictures]), strict=True)
+        if step > 40
     ]
     assert [tag.body[0] >> 4 for tag in after_gaps] == [1], "it goes on once, with a keyframe"
     assert pictures[-1].time_ms == other.times("video")[-1], "and with what is live"
@@ -339,7 +347,11 @@ def test_viewers_who_come_first_get_the_picture_and_break_nothing(node: LiveNode
 def upgrade(path: str) -> bytes:
     key = base64.b64encode(os.urandom(16)).decode()
     return get(
-        path, "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13"
+        path,
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
     )
 
 
@@ -387,7 +399,9 @@ def test_a_body_that_was_not_asked_for_is_not_kept(node: LiveNode) -> None:
     digest = hashlib.sha256(b"x").hexdigest().encode() * 1000
     with connect(node) as sock:
         try:
-            sock.sendall(b"POST /live/x.flv HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n" + digest)
+            sock.sendall(
+                b"POST /live/x.flv HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n" + digest
+            )
         except ConnectionError:
             pass
         assert re.match(rb"HTTP/1\.1 4(05|13) ", read_all(sock))

@@ -214,9 +214,10 @@ def test_the_demo_comes_back_when_its_child_dies_and_dies_with_the_node(start: S
 
 
 def demo_child(node: LiveNode) -> int:
-    """Process id of the worker."""
-    listed = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
-    [child] = [int(pid) for pid in listed if b"fwnode.demo.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """Process id of the worker; a child belongs to the thread that started it."""
+    threads = Path(f"/proc/{node.process.pid}/task").glob("*/children")
+    children = [int(pid) for path in threads for pid in path.read_text().split()]
+    [child] = [pid for pid in children if b"fwnode.demo.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return child
 
 

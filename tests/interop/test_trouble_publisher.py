@@ -71,7 +71,7 @@ def watch_hls(node: LiveNode, name: str, track: str = "v1") -> Hls:
     """Decode an ended stream strictly; every segment's length is what the playlist may say."""
     playlist = m3u8.loads(node.fetch(f"/live/{name}/{track}/index.m3u8").text)
     durations = [segment.duration for segment in playlist.segments]
-    assert all(0 < duration and round(duration) <= playlist.target_duration for duration in durations)
+    assert all(duration > 0 and round(duration) <= playlist.target_duration for duration in durations)
     return Hls(playlist, decoded_frames(node.url(f"/live/{name}/index.m3u8")), sum(durations))
 
 
@@ -90,7 +90,9 @@ def test_a_clock_may_begin_anywhere_and_wrap(node: LiveNode, clips: Clips, begin
     assert shown.frames == FRAMES and abs(shown.duration_s - SECONDS) < 0.05
 
 
-@pytest.mark.parametrize("jump_ms", [DAY_MS, -SECONDS * 1000, 2**31 + 5], ids=["tomorrow", "restart", "half-wrap"])
+@pytest.mark.parametrize(
+    "jump_ms", [DAY_MS, -SECONDS * 1000, 2**31 + 5], ids=["tomorrow", "restart", "half-wrap"]
+)
 def test_a_clock_that_jumps_is_continued(node: LiveNode, clips: Clips, jump_ms: int) -> None:
     """The encoder goes on without a new connection; a viewer sees neither a hole nor the past."""
     name = f"jump{abs(jump_ms)}"

@@ -1,4 +1,4 @@
-"""Clients that break RTMP against a whole node: each is told off by name in the log, and hurts nobody else."""
+"""Clients that break RTMP against a whole node: the log names each, and nobody else is hurt."""
 
 import os
 import socket
@@ -89,7 +89,10 @@ def unfinished(chunk_stream: int, size: int, chunk_bytes: int) -> bytes:
 
 NOT_RTMP: dict[str, Attack] = {
     "noise": (lambda client: client.send(b"\xfe" + os.urandom(8192)), "RTMP version 254, not 3"),
-    "http": (lambda client: client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP on a port that speaks RTMP"),
+    "http": (
+        lambda client: client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+        "HTTP on a port that speaks RTMP",
+    ),
     "tls": (lambda client: client.send(b"\x16\x03\x01\x02\x00\x01"), "TLS on a port that speaks plain RTMP"),
     "no header": (after_handshake(b"\xc7" * 512), "chunk stream 7 begins without a header"),
     "no connect": (after_handshake(publish_command("x")), "command 'publish' before connect"),
@@ -99,16 +102,22 @@ TOO_MUCH: dict[str, Attack] = {
         after_connect(b"".join(bytes(1) + unfinished(number, 5000, CHUNK_BYTES) for number in range(65))),
         "more than 64 RTMP chunk streams",
     ),
-    "16 MB message": (after_publish(unfinished(9, 0xFFFFFF, CHUNK_BYTES)[:64]), "type 9 with 16777215 bytes, more than"),
+    "16 MB message": (
+        after_publish(unfinished(9, 0xFFFFFF, CHUNK_BYTES)[:64]),
+        "type 9 with 16777215 bytes, more than",
+    ),
     "messages without an end": (
-        after_publish(rtmp.set_chunk_size(65536), *(unfinished(number, 9_000_000, 65536) for number in (10, 11))),
+        after_publish(
+            rtmp.set_chunk_size(65536), unfinished(10, 9_000_000, 65536), unfinished(11, 9_000_000, 65536)
+        ),
         "bytes of unfinished RTMP messages",
     ),
     "2 GB string": (after_handshake(command_of(LONG_STRING + b"\x7f\xff\xff\xff")), "AMF"),
     "nested a thousand deep": (
-        after_handshake(command_of(OBJECT_STARTS * 1000 + b"\x05" + OBJECT_ENDS * 1000)), "AMF"
+        after_handshake(command_of(OBJECT_STARTS * 1000 + b"\x05" + OBJECT_ENDS * 1000)),
+        "AMF",
     ),
-}  # fmt: skip
+}
 
 
 def run_attacks(node: LiveNode, attacks: dict[str, Attack]) -> None:

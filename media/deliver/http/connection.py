@@ -23,6 +23,7 @@ from media.deliver.http.response import (
 from media.deliver.http.site import Site
 from media.deliver.http.websocket import WebSocketSink, accept_value
 from media.errors import Refused, Unavailable, WireError
+from media.net.address import format_address
 from media.net.transport import FileSlice, ProtocolFactory, Transport
 
 HEAD_S = 10.0  # from a request's first byte to the end of its head: a bad mobile link's worst
@@ -387,6 +388,7 @@ class HttpConnection:
         """Say what is wrong with the bytes, and close: where the next request begins is not known."""
         refused = self._site.refused
         refused[fault.status] = refused.get(fault.status, 0) + 1
+        self._site.on_refused(format_address(self._transport.peer_host, self._transport.peer_port), fault)
         variant = plain_error(fault.status, str(fault)).plain
         self._send(variant.wire(self._site.date.closing(self._site.clock())))
         self._close()

@@ -33,6 +33,7 @@ class Site:
         "date",
         "draining",
         "on_empty",
+        "on_refused",
         "refused",
         "router",
     )
@@ -46,6 +47,8 @@ class Site:
         self.connections: dict[HttpConnection, None] = {}  # in the order they came
         self.on_empty: Callable[[], None] | None = None  # called when the last connection has gone
         self.refused: dict[int, int] = {}  # requests that no handler saw, by status
+        # Told of each of them: the other side's address, what is wrong.
+        self.on_refused: Callable[[str, BadRequest], None] = lambda peer, fault: None
         self._heads: dict[bytes, Head] = {}
         self._field_sets: dict[bytes, tuple[FieldSet, bool]] = {}  # by their bytes; with keep_alive
 

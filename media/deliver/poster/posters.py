@@ -20,7 +20,7 @@ from media.track.stream import Stream
 
 FRESH_S = 10.0
 RETRY_S = 10.0
-POSTERS_MAX = 256  # kept; with JPEG_MAX_BYTES at most 32 MiB, usually a third of it. The home page shows 200
+POSTERS_MAX = 256  # kept; with JPEG_MAX_BYTES at most 32 MiB; the home page shows 200
 QUEUE_MAX = 64  # streams that wait for their poster: a few seconds of work
 WAITERS_MAX = 1024  # requests that wait, over all streams; each holds its connection
 GROUPS_BACK_MAX = 64  # looked through for a keyframe when sound began the newest groups: half a minute

@@ -22,7 +22,7 @@ from media.deliver.poster.wire import (
 from media.errors import WireError
 
 WORKER_COMMAND = (sys.executable, "-m", "media.deliver.poster.worker")
-WORK_S = 5.0  # for one poster, its worker's start included; measured: 0.1 s, a second for 8K
+WORK_S = 5.0  # for one poster, its worker's start included; measured: 0.2 s, 0.6 s for 8K
 IDLE_S = 60.0
 KILL_WAIT_S = 2.0  # for the kernel to end a child that was killed
 

@@ -6,10 +6,10 @@ from media.errors import WireError
 from media.track.model import Codec
 
 HEADER_BYTES = 4
-KEYFRAME_MAX_BYTES = 8 * 1024 * 1024  # the largest seen from 4K encoders at 100 Mb/s is a quarter of it
+KEYFRAME_MAX_BYTES = 8 * 1024 * 1024  # guess: most of a second of 4K at 100 Mb/s
 CONFIG_MAX_BYTES = 65_536  # as media.bitstream.describe takes them
 JOB_MAX_BYTES = KEYFRAME_MAX_BYTES + CONFIG_MAX_BYTES + 1024
-JPEG_MAX_BYTES = 128 * 1024  # measured: 20 to 60 KB at 640x360; noise is encoded coarser until it fits
+JPEG_MAX_BYTES = 128 * 1024  # measured: 12 to 36 KB; noise is encoded coarser until it fits
 ANSWER_MAX_BYTES = JPEG_MAX_BYTES + 1024
 REASON_MAX_LETTERS = 200
 

@@ -35,7 +35,7 @@ from media.track.model import Codec
 WIDTH_MAX = 640  # pixels of the poster; a card on the home page is half as wide
 HEIGHT_MAX = 1280  # of an upright picture
 PIXELS_MAX = 7680 * 4320  # of what is decoded
-MEMORY_MAX_BYTES = 2 << 30  # of address space; an 8K picture of 10 bits takes a quarter of it, measured
+MEMORY_MAX_BYTES = 1 << 30  # of address space; measured: a quarter of it for 8K HEVC of 10 bits
 NICENESS = 10
 HANG_S = 10  # the agent kills it sooner; this is for one whose agent is gone
 QUALITIES = (4, 10, 31)  # quantizers of mjpeg, finest first; the next when the JPEG is too large
