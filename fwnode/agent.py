@@ -11,6 +11,7 @@ A second signal stops at once.
 """
 
 import errno
+import gc
 import importlib
 import os
 import random
@@ -126,6 +127,7 @@ class Agent:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self._reactor.run)
                     await trio.to_thread.run_sync(self._announce, ready_file)
+                    gc.freeze()  # what start-up made lives as long as the node: never look at it again
                     sys.stdout.write(greeting(self._node, first_key, _outward_host()))
                     sys.stdout.flush()
                     nursery.start_soon(self._serve_admin)

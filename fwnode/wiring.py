@@ -18,6 +18,7 @@ from media.ingest.diagnosis.observer import Diagnosis
 from media.ingest.rtmp.model import RtmpSettings
 from media.ingest.rtmp.sessions import RtmpSessions
 from media.net.reactor import Reactor
+from media.net.store import MemoryFiles
 from media.net.tls import TlsSettings
 from media.track.marker import MarkerSettings
 from media.track.model import MICROSECONDS
@@ -143,7 +144,14 @@ def public_routes(node: Node, feeds: Feeds, player_files: Mapping[str, bytes]) -
     """Everything that the public HTTP listeners answer."""
     config, reactor = node.config, node.reactor
     window_us = round(config.hls.window_s * MICROSECONDS)
-    live = Live(node.streams, feeds, window_us, reactor.call_at, node.posters)
+    live = Live(
+        node.streams,
+        feeds,
+        node.posters,
+        window_us=window_us,
+        put_file=MemoryFiles().put,
+        call_at=reactor.call_at,
+    )
     pages = Pages(
         node.streams,
         node=config.name,

@@ -8,11 +8,12 @@ within WAIT_TARGETS target durations 503.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from media.deliver.http.response import IMMUTABLE, NO_CACHE, Response, plain_error
+from media.deliver.http.response import IMMUTABLE, NO_CACHE, Body, Response, plain_error
+from media.net.transport import Buffer, FileSlice
 from media.package.playlist import media_playlist, multivariant_playlist
 from media.package.window import LiveWindow
 from media.track.registry import CallAt, Timer
@@ -23,6 +24,7 @@ PART_AHEAD_MAX = 64  # one-second segments of the smallest parts have five
 WAIT_TARGETS = 3  # RFC 8216bis 6.2.5.2: time out after three target durations
 WAITING_MAX = 20_000  # held requests of one stream; connections are bounded before this is
 OBJECTS_MAX = 4096  # prepared answers kept for one stream: an hour of segments, or its parts
+FILE_MIN_BYTES = 65536  # below it a copy is cheaper than a page
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 SEGMENT_TYPE = "video/mp4"
 
@@ -51,6 +53,7 @@ def parse_directives(msn: str | None, part: str | None, skip: str | None) -> Dir
     )
 
 
+PutFile = Callable[[Sequence[Buffer]], FileSlice | None]
 Done = Callable[[Response], None]
 
 
@@ -71,12 +74,16 @@ class Wait:
 class HlsStream:
     """One stream's HLS. Lives while somebody asks for it."""
 
-    def __init__(self, stream: Stream, window_us: int, call_at: CallAt, now: float) -> None:
+    def __init__(
+        self, stream: Stream, window_us: int, put_file: PutFile, call_at: CallAt, now: float
+    ) -> None:
+        """`window_us`: length of playlists; `put_file` takes large objects, to be sent without a copy."""
         self.stream = stream
         self.asked_at = now
         self.window = LiveWindow(stream)
         self._newest = self.window.newest()  # (msn, part), asked for by every request
         self._window_us = window_us
+        self._put_file = put_file
         self._call_at = call_at
         self._waiting: list[Wait] = []
         self._playlists: dict[tuple[str, bool, bool], Response] = {}
@@ -171,7 +178,11 @@ class HlsStream:
     def _keep(self, key: str, file: str, data: bytes | tuple[bytes, ...] | None) -> Response:
         if not data:
             return plain_error(404, "no such media object: it is too old, or does not exist yet")
-        answer = Response(200, data, content_type=SEGMENT_TYPE, cache_control=IMMUTABLE, etag=file)
+        body: Body = data
+        parts = data if isinstance(data, tuple) else (data,)
+        if sum(map(len, parts)) >= FILE_MIN_BYTES:
+            body = self._put_file(parts) or data
+        answer = Response(200, body, content_type=SEGMENT_TYPE, cache_control=IMMUTABLE, etag=file)
         self._objects[key] = answer
         if len(self._objects) > OBJECTS_MAX:
             del self._objects[next(iter(self._objects))]

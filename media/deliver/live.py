@@ -12,7 +12,7 @@ import msgspec
 from media.container import fmp4
 from media.container.feed import FORMATS, Feed, Feeds, Mp4Muxer
 from media.deliver.audience import Audience
-from media.deliver.hls import Directives, HlsStream, Wait, parse_directives
+from media.deliver.hls import Directives, HlsStream, PutFile, Wait, parse_directives
 from media.deliver.http.reply import Reply, Sink
 from media.deliver.http.request import Request
 from media.deliver.http.response import Response, plain_error
@@ -38,14 +38,22 @@ class Live:
     """Answers GET below /live/."""
 
     def __init__(
-        self, streams: Streams, feeds: Feeds, window_us: int, call_at: CallAt, posters: Posters
+        self,
+        streams: Streams,
+        feeds: Feeds,
+        posters: Posters,
+        *,
+        window_us: int,
+        put_file: PutFile,
+        call_at: CallAt,
     ) -> None:
-        """`window_us` is the length of media playlists."""
+        """`window_us` is the length of media playlists; for `put_file` see HlsStream."""
         self.audience = Audience()
         self._streams = streams
         self._feeds = feeds
         self._posters = posters
         self._window_us = window_us
+        self._put_file = put_file
         self._call_at = call_at
         self._hls: dict[str, HlsStream] = {}
         self._sweeper: Timer | None = None
@@ -112,7 +120,7 @@ class Live:
             hls.close()
         if stream is None:
             return None
-        hls = self._hls[name] = HlsStream(stream, self._window_us, self._call_at, now)
+        hls = self._hls[name] = HlsStream(stream, self._window_us, self._put_file, self._call_at, now)
         if self._sweeper is None:
             self._sweeper = self._call_at(now + HLS_IDLE_S, self._sweep)
         return hls

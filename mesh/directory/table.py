@@ -227,8 +227,9 @@ class Directory:
     def _begin(self, record: Record, now: float) -> None:
         member = self._members.get(record.owner)
         if member is None or member.generation < record.generation:
-            self._remove_grave(record.owner)
-            self._forget(record.owner, keep=0)
+            if member is not None or record.owner in self._graves:
+                self._remove_grave(record.owner)
+                self._forget(record.owner, keep=0)
             self._members[record.owner] = _Member(record.generation, now + PACE_S)
         else:
             member.pace = now + PACE_S

@@ -1,8 +1,8 @@
 """Keys that are no longer welcome: statements signed by the owner, a set that only grows.
 
 A revocation names a public key. Every chain that goes **through** that key is refused: revoking a node
-refuses its own claims and all that it admitted as an inviter; revoking an invite's enrolment key refuses all claims
-made with it. A revocation may spare nodes by name (`keep`): whom an inviter brought before it went bad, or,
+refuses its own claims and all that it admitted as an inviter; revoking an invite's enrolment key refuses all
+claims made with it. A revocation may spare nodes by name (`keep`): whom an inviter brought before it went bad, or,
 when an invite is settled, all who joined with it in time. A chain is refused when any revocation refuses it,
 so two revocations of one key spare only the nodes that both spare, and a node's own key is never spared.
 

@@ -6,8 +6,7 @@ repeatedly first is asked to push (graft). Announcements wait so as to share a m
 there is to announce.
 """
 
-from collections.abc import Callable, Iterable
-from random import Random
+from collections.abc import Callable
 
 from mesh.membership.message import BATCH_MAX
 from mesh.membership.neighbour import Neighbour
@@ -40,8 +39,7 @@ class _Missing:
 class Broadcast:
     """Announcements to make and items to fetch; what items are is not known here, only their ids."""
 
-    def __init__(self, random: Random) -> None:
-        self._random = random
+    def __init__(self) -> None:
         self._missing: dict[int, _Missing] = {}
         self._fetch_at: float | None = None
         self._announce_at: float | None = None
@@ -60,11 +58,15 @@ class Broadcast:
             return fetch
         return announce
 
-    def announce(self, neighbour: Neighbour, identities: Iterable[int], now: float) -> None:
+    def announce(self, neighbour: Neighbour, identities: list[int], now: float) -> None:
         """Tell a neighbour of these at the next flush."""
+        told = neighbour.told
+        fresh = [identity for identity in identities if identity not in told] if told else identities
+        if not fresh:
+            return
         if not neighbour.lazy:
             self._announcing.append(neighbour)
-        neighbour.lazy.extend(identities)
+        neighbour.lazy.extend(fresh)
         if self._announce_at is None:
             self._announce_at = max(now + ANNOUNCE_S, self._announced_at + ANNOUNCE_EVERY_S)
 
@@ -76,9 +78,10 @@ class Broadcast:
         self._announced_at = now
         found = []
         for neighbour in self._announcing:
-            for start in range(0, len(neighbour.lazy), BATCH_MAX):
+            for start in range(0, len(neighbour.lazy), BATCH_MAX):  # empty: announced to us meanwhile
                 found.append((neighbour, neighbour.lazy[start : start + BATCH_MAX]))
             neighbour.lazy = []
+            neighbour.told.clear()
         self._announcing = []
         return found
 
@@ -88,7 +91,11 @@ class Broadcast:
         """A neighbour has these."""
         for identity in identities:
             if known(identity):
+                if identity in neighbour.lazy:
+                    neighbour.lazy.remove(identity)
                 continue
+            if len(neighbour.told) < BATCH_MAX:
+                neighbour.told.add(identity)
             entry = self._missing.get(identity)
             if entry is not None:
                 if len(entry.sources) < SOURCES_MAX and neighbour.id not in entry.sources:
@@ -132,12 +139,6 @@ class Broadcast:
             for source, identities in asked.items()
             for start in range(0, len(identities), BATCH_MAX)
         ]
-
-    def pushed(self, active: Iterable[Neighbour]) -> None:
-        """An item came by the tree: evidence that no neighbour needs to be grafted."""
-        for neighbour in active:
-            if neighbour.misses:
-                neighbour.misses -= 1
 
     def _miss(self, neighbour: Neighbour) -> bool:
         neighbour.misses += MISS_WEIGHT

@@ -43,7 +43,7 @@ def look(neighbour: Neighbour, linked: bool, outbox: Outbox, random: Random, now
             _beat(neighbour, False, outbox, now)
         neighbour.due = min(neighbour.sent + interval, neighbour.heard + interval + LATE_S)
         return Finding.FINE
-    neighbour.due = now + (PROBE_SILENT_S if neighbour.accused else PROBE_S)
+    neighbour.due = now + (PROBE_S if linked and not neighbour.accused else PROBE_SILENT_S)
     if linked:
         _beat(neighbour, True, outbox, now)
         neighbour.probes += 1

@@ -32,6 +32,7 @@ class Neighbour:
         "pruned_at",
         "sent",
         "since",
+        "told",
         "vouch",
     )
 
@@ -46,6 +47,7 @@ class Neighbour:
         self.probes = 0  # unanswered since `heard`
         self.eager = True  # records are pushed here; otherwise announced
         self.lazy: list[int] = []  # ids to announce at the next flush
+        self.told: set[int] = set()  # ids that the peer announced and we lacked
         self.misses = 0  # evidence that the peer should push to us, see broadcast
         self.pruned_at = float("-inf")
         self.parted_at = float("-inf")

@@ -7,6 +7,7 @@ request is repeated until answered or given up; a network of at most ACTIVE_MAX 
 
 from collections.abc import Callable
 from random import Random
+from typing import NamedTuple
 
 from mesh.membership.message import (
     PATH_MAX,
@@ -40,6 +41,13 @@ FORWARD_S = 30.0  # a peer's joins are passed on at most this often: each costs 
 IDLE_LINK_S = 30.0  # a link that is nobody's neighbour is given back
 
 
+class _Request(NamedTuple):
+    """A neighbourhood asked for: when to give up, and whether to take no refusal."""
+
+    until: float
+    urgent: bool
+
+
 class Overlay:
     """Views of one node. `usable` says whether a node may be linked to (not gone, not forbidden)."""
 
@@ -52,7 +60,7 @@ class Overlay:
         self._usable = usable
         self._repair_at = now
         self._shuffle_at = now + random.random() * SHUFFLE_S
-        self._pending: dict[NodeId, float] = {}  # asked to be a neighbour -> when to give up
+        self._pending: dict[NodeId, _Request] = {}  # asked to be a neighbour
         self.links: dict[NodeId, Neighbour] = {}
         self.active: dict[NodeId, Neighbour] = {}
         self.passive: dict[NodeId, None] = {}
@@ -61,8 +69,11 @@ class Overlay:
 
     # --- links, told by the shell
 
-    def link_up(self, peer: NodeId, now: float) -> Neighbour:
-        """There is a link to `peer`; a second one replaces the first and changes nothing else."""
+    def link_up(self, peer: NodeId, known: bool, now: float) -> Neighbour:
+        """There is a link to `peer`; a second one replaces the first and changes nothing else.
+
+        `known`: the directory has the peer. A stranger may be all that joins two halves of a network.
+        """
         found = self.links.get(peer)
         if found is not None:
             found.heard = now
@@ -72,10 +83,13 @@ class Overlay:
             self._outbox.release(peer, "too many links")
             return neighbour
         self.links[peer] = neighbour
-        if peer in self._pending:
-            self._outbox.send(neighbour, Adopt(not self.active), now)
-        elif not self.active:
+        if not self.active:
+            self._pending[peer] = _Request(now + CONNECT_S, True)
             self._outbox.send(neighbour, Join(), now)
+        elif peer in self._pending:
+            self._ask(neighbour, now)
+        elif not known:
+            self.want(peer, now, urgent=True)
         return neighbour
 
     def link_down(self, peer: NodeId) -> Neighbour | None:
@@ -132,7 +146,9 @@ class Overlay:
             self.learn(node)
         if neighbour.active:
             return
-        if len(self.active) < ACTIVE_MAX:
+        request = self._pending.get(neighbour.id)
+        if len(self.active) < ACTIVE_MAX or (request is not None and request.urgent):
+            self._make_room(now)
             self.activate(neighbour, now)
         else:
             self._outbox.send(neighbour, Part(), now)
@@ -182,14 +198,16 @@ class Overlay:
             del self.passive[self._random.choice(list(self.passive))]
         self.passive[node] = None
 
-    def want(self, node: NodeId, now: float) -> None:
-        """Become neighbours: over the link there is, or one to be made."""
-        self._pending[node] = now + CONNECT_S
+    def want(self, node: NodeId, now: float, *, urgent: bool = False) -> None:
+        """Become neighbours: over the link there is, or one to be made. `urgent`: others make room."""
+        if node == self._node or node in self.active:
+            return
+        self._pending[node] = _Request(now + CONNECT_S, urgent)
         neighbour = self.links.get(node)
         if neighbour is None:
             self._outbox.connect(node)
         else:
-            self._outbox.send(neighbour, Adopt(not self.active), now)
+            self._ask(neighbour, now)
 
     def activate(self, neighbour: Neighbour, now: float) -> None:
         """Take a peer into the active view."""
@@ -248,12 +266,12 @@ class Overlay:
         return ACTIVE_MAX if self.population <= ACTIVE_MAX + 1 else ACTIVE_FILL
 
     def _repair(self, now: float) -> None:
-        for node, until in list(self._pending.items()):
-            if now >= until:
+        for node, request in list(self._pending.items()):
+            if now >= request.until:
                 del self._pending[node]
                 self.passive.pop(node, None)
             elif node in self.links:
-                self._outbox.send(self.links[node], Adopt(not self.active), now)
+                self._ask(self.links[node], now)
         if not self.active and self.links and not self._pending:
             self._outbox.send(self._random.choice(list(self.links.values())), Join(), now)
         missing = min(self._target() - len(self.active), PENDING_MAX) - len(self._pending)
@@ -261,6 +279,9 @@ class Overlay:
             candidates = [node for node in self.passive if self._may_ask(node, now)]
             for node in self._random.sample(candidates, min(missing, len(candidates))):
                 self.want(node, now)
+
+    def _ask(self, neighbour: Neighbour, now: float) -> None:
+        self._outbox.send(neighbour, Adopt(self._pending[neighbour.id].urgent or not self.active), now)
 
     def _may_ask(self, node: NodeId, now: float) -> bool:
         if node in self._pending or not self._usable(node):

@@ -20,6 +20,7 @@ from mesh.model import SIGNATURE_BYTES, NetworkId, NodeId, Signer, Verify
 NEIGHBOURS_MAX = 8  # above the overlay's active view, so that a wider view in another version still parses
 CASES_MAX = 512  # accused nodes remembered at a time: half of a network of 1000 splitting off
 CASE_S = 20.0  # an accusation without a quorum is forgotten: longer than silence, grace and delivery together
+QUORUM_GRACE_S = 0.6  # what a subject that lives after all has to answer in: a broadcast there and back
 FINAL_GRACE_S = 2.5  # what the subject of a lone final accusation has to answer in; five times a broadcast
 QUORUM_MIN = 2  # one accuser alone is believed only after the grace
 
@@ -72,12 +73,16 @@ class Accusation(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Case:
-    """What is held against one node."""
+    """What is held against one node. `due`: when it is dead unless it answered."""
 
     vouch: Vouch
     until: float
     accusations: dict[NodeId, Accusation] = field(default_factory=dict)
-    final_at: float | None = None
+    due: float | None = None
+
+    def counted(self) -> list[Accusation]:
+        """Accusations by those whom the newest vouch names."""
+        return [a for a in self.accusations.values() if a.accuser in self.vouch.neighbours]
 
 
 def sign_vouch(
@@ -160,42 +165,35 @@ class Suspicions:
             case.vouch = vouch
         case.accusations[accusation.accuser] = accusation
         case.until = now + CASE_S
-        if accusation.final and case.final_at is None:
-            case.final_at = now + FINAL_GRACE_S
+        if len(case.counted()) >= case.vouch.quorum:
+            grace = QUORUM_GRACE_S
+        elif accusation.final:
+            grace = FINAL_GRACE_S
+        else:
+            return True
+        case.due = now + grace if case.due is None else min(case.due, now + grace)
         return True
-
-    def verdict(self, subject: NodeId, now: float) -> tuple[Accusation, ...]:
-        """The proof that a node is dead, or nothing. The newest vouch seen says who counts."""
-        case = self._cases.get(subject)
-        if case is None:
-            return ()
-        counted = [a for a in case.accusations.values() if a.accuser in case.vouch.neighbours]
-        if len(counted) >= case.vouch.quorum:
-            return tuple(counted)
-        if case.final_at is not None and now >= case.final_at:
-            return tuple(a for a in case.accusations.values() if a.final)
-        return ()
 
     def clear(self, subject: NodeId) -> None:
         """The node answered, said goodbye, or is buried."""
         self._cases.pop(subject, None)
 
-    def due(self, now: float) -> list[NodeId]:
-        """Subjects whose grace is over; forgets what is too old."""
-        for subject in [node for node, case in self._cases.items() if case.until <= now]:
-            del self._cases[subject]
-        return [
-            node
-            for node, case in self._cases.items()
-            if case.final_at is not None and case.final_at <= now
-        ]
+    def verdicts(self, now: float) -> list[tuple[Vouch, tuple[Accusation, ...]]]:
+        """Whom nobody needs to wait for any more, with the proof; forgets those and what is too old."""
+        found = []
+        for subject, case in list(self._cases.items()):
+            if case.due is not None and case.due <= now:
+                found.append((case.vouch, tuple(case.accusations.values())))
+                del self._cases[subject]
+            elif case.until <= now:
+                del self._cases[subject]
+        return found
 
     def deadline(self) -> float | None:
-        """When `due` is next worth calling."""
-        return min(
-            (case.until if case.final_at is None else case.final_at for case in self._cases.values()),
-            default=None,
-        )
+        """When `verdicts` is next worth calling."""
+        if not self._cases:
+            return None
+        return min(case.until if case.due is None else case.due for case in self._cases.values())
 
     def holds(self, identity: int) -> Accusation | None:
         """An accusation by its id, for a neighbour that asks."""

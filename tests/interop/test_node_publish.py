@@ -71,7 +71,7 @@ def published(node: LiveNode, key: str, request: pytest.FixtureRequest) -> Publi
     else:
         sent = run(need(encoder.program), "-e", *gstreamer(url))
     assert sent.returncode == 0, sent.stderr[-2000:]
-    node.await_stream(stream, "ended")
+    assert not node.await_stream(stream, "ended")["findings"], "a stream that has ended is not stalled"
     folder = f"/live/{stream}/v1/"
     playlist = m3u8.loads(node.fetch(folder + "index.m3u8").text)
     init = node.fetch(folder + playlist.segment_map[0].uri)

@@ -46,6 +46,7 @@ def node(
     assert made.returncode == 0, made.stderr
     tls = ("--https", "127.0.0.1:0", "--https-cert", certificate, "--https-key", key)
     node = start_for_module(*tls, ingest__open=True, hls__segment_s=1)
+    node.faults_expected = {"remote"}  # curl's complaint of the certificate
     with publishing(node, clips.long, STREAM, *BURST):
         until(lambda: len(media_playlist(node).segments) > 12, "a dozen segments")
         yield node

@@ -6,12 +6,17 @@ import pytest
 
 from media.deliver.hls import Directives, HlsStream, parse_directives
 from media.deliver.http.response import Response
+from media.net.transport import FileSlice
 
 WINDOW_US = 12_000_000
 
 
 def whole(response: Response) -> bytes:
     return b"".join(response.body) if isinstance(response.body, tuple) else response.body
+
+
+def no_file(parts: object) -> None:
+    """Memory files cannot be had."""
 
 
 class Inbox(list[Response]):
@@ -30,7 +35,7 @@ class Inbox(list[Response]):
 @pytest.fixture
 def hls(publisher, clock):
     publisher.send(80)
-    return HlsStream(publisher.stream, WINDOW_US, clock.call_at, clock.now)
+    return HlsStream(publisher.stream, WINDOW_US, no_file, clock.call_at, clock.now)
 
 
 def ask(hls, clock, directives=None):
@@ -179,7 +184,7 @@ def test_old_objects_are_forgotten(hls, publisher, clock):
 
 
 def test_a_playlist_asked_before_the_first_part_is_held(publisher, clock):
-    hls = HlsStream(publisher.stream, WINDOW_US, clock.call_at, clock.now)
+    hls = HlsStream(publisher.stream, WINDOW_US, no_file, clock.call_at, clock.now)
     inbox = Inbox()
     hls.multivariant("", inbox.append, clock.now)
     assert not inbox
@@ -227,3 +232,20 @@ def test_a_thousand_held_requests_are_answered_in_one_pass(hls, publisher, clock
     inboxes = [ask(hls, clock, Directives(msn, part + 1))[0] for _ in range(1000)]
     publisher.send(16)
     assert len({id(inbox.only) for inbox in inboxes}) == 1
+
+
+def test_large_objects_go_to_a_file_and_small_ones_do_not(publisher, clock):
+    files = []
+
+    def put(parts):
+        files.append(b"".join(parts))
+        return FileSlice(0, 0, len(files[-1]), None)
+
+    publisher.send(70, size=5000)
+    hls = HlsStream(publisher.stream, WINDOW_US, put, clock.call_at, clock.now)
+    segment = hls.window.segments[0]
+    for _ in range(2):
+        answer = fetch(hls, clock, f"{segment.msn}.m4s").only
+        assert isinstance(answer.body, FileSlice) and answer.length == len(files[0]) > 65536
+    assert isinstance(fetch(hls, clock, f"init-{segment.renditions['v1'].init}.mp4").only.body, bytes)
+    assert len(files) == 1, "kept for whoever asks next"

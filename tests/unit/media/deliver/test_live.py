@@ -89,7 +89,14 @@ def messages(viewer: Viewer) -> list[tuple[int, bytes]]:
 @pytest.fixture
 def live(streams, clock):
     feeds = Feeds(FeedSettings(flush_s=0.0), clock.call_at)
-    return Live(streams, feeds, 12_000_000, clock.call_at, Posters())
+    return Live(
+        streams,
+        feeds,
+        Posters(),
+        window_us=12_000_000,
+        put_file=lambda parts: None,
+        call_at=clock.call_at,
+    )
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_what_copying_does_is_undone(text: str) -> None:
 
 def test_only_letters_and_digits() -> None:
     assert LINE.isalnum()
-    assert LINE == LINE.lower()
+    assert LINE.islower()
 
 
 @pytest.mark.parametrize("length", range(1, 12))

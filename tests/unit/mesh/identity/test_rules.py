@@ -79,7 +79,7 @@ BAD: list[tuple[str, tuple[Grant | Claim, ...]]] = [
     ("not further invites", (inviter(0), grant(1), grant(2))),
     ("without the inviter role", (claim(0), claim(1))),
     ("without the inviter role", (claim(0), grant(1))),
-    ("through two", (inviter(0), inviter(1, invites=0), claim(2))),
+    ("through two", (inviter(0), claim(1), claim(2))),
     ("role cannot be given here: inviter", (inviter(0), inviter(1, invites=0))),
     ("role cannot be given here: inviter", (inviter(0), grant(1, roles=BOTH))),
     ("role cannot be given here: origin", (grant(0), claim(1, roles=to_bits({Role.ORIGIN})))),

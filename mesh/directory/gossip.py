@@ -1,0 +1,673 @@
+"""The gossip core of one node: overlay, broadcast, directory and failure detection behind one sans-IO machine.
+
+    gossip = Gossip(signer, network, verify, random, generation, now)
+    gossip.link_up(peer, now); gossip.receive(peer, data, now); gossip.link_down(peer, now)
+    gossip.publish(kind, payload, now)
+    gossip.deadline(); gossip.on_deadline(now); gossip.outputs()
+
+`now` is monotonic seconds of this node alone: no message carries a time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeAlias
+
+import msgspec
+
+from mesh.directory import reconcile
+from mesh.directory.record import (
+    PAYLOAD_BYTES_MAX,
+    Kind,
+    Record,
+    is_signed,
+    parse_record_untrusted,
+    sign_record,
+)
+from mesh.directory.table import Directory, Grave, Offered
+from mesh.errors import StateError, WireError
+from mesh.membership import detector
+from mesh.membership.broadcast import Broadcast
+from mesh.membership.message import (
+    BATCH_MAX,
+    MESSAGE_BYTES_MAX,
+    Adopt,
+    Adopted,
+    Beat,
+    Compare,
+    Content,
+    ForwardJoin,
+    Have,
+    Join,
+    Message,
+    Part,
+    Prune,
+    Push,
+    Shuffle,
+    Shuffled,
+    Vouched,
+    Want,
+    encode,
+    parse_message_untrusted,
+)
+from mesh.membership.neighbour import FLOOD_MESSAGES, Neighbour
+from mesh.membership.outbox import Connect, Outbox, Release, Send
+from mesh.membership.overlay import ACTIVE_MAX, Overlay
+from mesh.membership.suspicion import (
+    Accusation,
+    Suspicions,
+    Vouch,
+    accusation_id,
+    parse_accusation_untrusted,
+    parse_vouch_untrusted,
+    sign_accusation,
+    sign_vouch,
+)
+from mesh.model import NetworkId, NodeId, Signer, Verify
+
+RECONCILE_S = 5.0  # between comparisons with a neighbour
+REFRESH_S = 600.0  # a node repeats one record: who has not heard of it for three of these forgets it
+COLLECT_S = 60.0  # between garbage collections
+LOAD_EVERY_S = 5.0  # load is published at most this often; the newest waits
+VOUCH_EVERY_S = 0.5  # between vouches while the view changes
+TICK_MIN_S = 0.1  # between two turns of everything that is not urgent
+REWIRE_S = 60.0  # between links to somebody anywhere: a partition may have ended, or views be lopsided
+REWIRE_DEAD = 0.75  # how often that is somebody declared dead, if there is one
+WATCHED_MAX = 16  # neighbours whose link broke, timed until they are back or dead
+PRUNE_AGAIN_S = 0.5  # a prune may be lost; pushes already under way must not each cause one
+OBITUARY_EVERY_S = 0.2  # answers to records of the dead, per link
+OBITUARY_MAX = 32  # dead nodes in one such answer
+ACCUSATION_COST_BYTES = 8 * 1024  # of a link's allowance: two signatures to check
+FETCHED_MAX = 1024  # ids remembered as fetched, so that a push overtaken by the fetch prunes nobody
+LIVELY_S = 3.0  # a neighbour heard this lately is told of its death rather than cut off
+
+
+class Changed(msgspec.Struct, frozen=True, gc=False):
+    """A record is new or newer. An empty payload: the owner took it back."""
+
+    record: Record
+
+
+class Gone(msgspec.Struct, frozen=True, gc=False):
+    """A node is no longer a member: "dead", "left", "forgotten" (nothing heard of it) or "forbidden"."""
+
+    node: NodeId
+    reason: str
+
+
+Output: TypeAlias = Send | Connect | Release | Changed | Gone
+
+
+@dataclass(slots=True)
+class GossipCounters:
+    """What happened since the start. Messages out are counted by the outbox."""
+
+    messages_in: int = 0
+    bytes_in: int = 0
+    duplicates: int = 0
+    fetched: int = 0
+    flooded: int = 0  # messages over a link's allowance, dropped
+    owner_flooded: int = 0  # records over their owner's allowance, dropped
+    accusations_made: int = 0
+    refutations: int = 0
+    deaths: int = 0
+
+
+class Gossip:
+    """One node's membership of a network.
+
+    `generation` must be higher than in the node's former life (the time of the start will do); `parse` may be
+    replaced by one that remembers, where many nodes share a process.
+    """
+
+    def __init__(
+        self,
+        signer: Signer,
+        network: NetworkId,
+        verify: Verify,
+        random: Random,
+        generation: int,
+        now: float,
+        parse: Callable[[bytes], Record] = parse_record_untrusted,
+    ) -> None:
+        self.node = signer.node_id
+        self.generation = generation
+        self.counters = GossipCounters()
+        self.directory = Directory(lambda record: is_signed(record, network, verify))
+        self.outbox = Outbox()
+        self.overlay = Overlay(self.node, random, self.outbox, self._usable, now)
+        self._signer = signer
+        self._network = network
+        self._verify = verify
+        self._random = random
+        self._parse = parse
+        self._broadcast = Broadcast()
+        self._suspicions = Suspicions()
+        self._watched: dict[NodeId, Neighbour] = {}
+        self._fetched: dict[int, None] = {}
+        self._events: list[Output] = []
+        self._own: dict[int, Record] = {}
+        self._load_at = float("-inf")
+        self._load_waiting: bytes | None = None
+        self._vouch: Vouch | None = None
+        self._vouch_sequence = 0
+        self._vouched_view = -1
+        self._left = False
+        self._reconcile_at = now + random.random() * RECONCILE_S
+        self._refresh_at = now + random.random() * REFRESH_S
+        self._collect_at = now + random.random() * COLLECT_S
+        self._rewire_at = now + (0.5 + random.random()) * REWIRE_S
+        self._tick_at = now
+        self._vouch_at = now
+        self._handlers: dict[type, Callable[[Neighbour, Any, float], None]] = {
+            Push: self._on_push,
+            Have: self._on_have,
+            Want: self._on_want,
+            Prune: self._on_prune,
+            Beat: self._on_beat,
+            Join: self._on_join,
+            ForwardJoin: self.overlay.on_forward_join,
+            Adopt: self._on_adopt,
+            Adopted: self._on_adopted,
+            Part: self._on_part,
+            Shuffle: self.overlay.on_shuffle,
+            Shuffled: lambda neighbour, message, now: self.overlay.on_shuffled(message, now),
+            Compare: self._on_compare,
+            Content: self._on_content,
+            Vouched: self._on_vouched,
+        }
+
+    # --- from the shell
+
+    def link_up(self, peer: NodeId, now: float) -> None:
+        """There is an authenticated link to a member of the network."""
+        if peer == self.node:
+            raise StateError("a link to the node itself")
+        if self.directory.is_forbidden(peer):
+            self.outbox.release(peer, "forbidden")
+            return
+        self._watched.pop(peer, None)
+        neighbour = self.overlay.link_up(peer, peer in self.directory, now)
+        grave = self.directory.grave(peer)
+        if grave is not None and not grave.left:
+            self._send_obituaries(neighbour, [grave], now)
+        self._tick_at = min(self._tick_at, now + TICK_MIN_S)
+
+    def link_down(self, peer: NodeId, now: float) -> None:
+        """The link broke. A neighbour is dialled again and, if it stays away, accused."""
+        neighbour = self.overlay.link_down(peer)
+        if neighbour is not None and peer in self.directory and len(self._watched) < WATCHED_MAX:
+            self._watched[peer] = neighbour
+            neighbour.due = now
+            self.overlay.want(peer, now)
+        self._tick_at = min(self._tick_at, now + TICK_MIN_S)
+
+    def receive(self, peer: NodeId, data: bytes, now: float) -> None:
+        """One whole message from a link that is up; raises WireError: drop the link."""
+        neighbour = self.overlay.links.get(peer)
+        if neighbour is None:
+            return  # released a moment ago: what was on its way is void
+        counters = self.counters
+        counters.messages_in += 1
+        counters.bytes_in += len(data)
+        if not neighbour.admit(len(data), now):
+            counters.flooded += 1
+            if neighbour.dropped >= FLOOD_MESSAGES:
+                self.overlay.drop(peer, "flood")
+            return
+        message = parse_message_untrusted(data)
+        neighbour.heard = now
+        neighbour.probes = neighbour.accused = 0
+        self._handlers[type(message)](neighbour, message, now)
+
+    def publish(self, kind: Kind | int, payload: bytes, now: float) -> None:
+        """Say something of this node; an empty payload takes it back. Load waits its turn, newest only."""
+        if len(payload) > PAYLOAD_BYTES_MAX:
+            raise StateError(f"a record of {len(payload)} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+        if self._left:
+            raise StateError("the node has left the network")
+        if kind == Kind.LOAD:
+            if now < self._load_at + LOAD_EVERY_S:
+                self._load_waiting = payload
+                self._tick_at = min(self._tick_at, self._load_at + LOAD_EVERY_S)
+                return
+            self._load_at, self._load_waiting = now, None
+        old = self._own.get(kind)
+        self._publish(kind, old.version + 1 if old is not None else 1, payload, now)
+
+    def leave(self, now: float) -> None:
+        """Say goodbye to everybody: others know at once. Nothing can be published afterwards."""
+        if self._left:
+            return
+        self._publish(Kind.GOODBYE, 1, b"", now)
+        for neighbour in list(self.overlay.active.values()):
+            self.overlay.part(neighbour, now)
+        self._left = True
+
+    def forbid(self, node: NodeId, now: float) -> None:
+        """The node was revoked: cut it off, forget it, and take nothing of it again."""
+        known = node in self.directory
+        self.directory.forbid(node)
+        self.overlay.drop(node, "forbidden")
+        self._watched.pop(node, None)
+        if known:
+            self._events.append(Gone(node, "forbidden"))
+
+    def deadline(self) -> float | None:
+        """When `on_deadline` is next due; nothing once the node has left."""
+        if self._left:
+            return None
+        urgent = self._broadcast.deadline()
+        return self._tick_at if urgent is None or urgent > self._tick_at else urgent
+
+    def on_deadline(self, now: float) -> None:
+        """Do what is due. Harmless when early."""
+        for neighbour, identities in self._broadcast.announcements(now):
+            if neighbour.active:
+                self.outbox.send(neighbour, Have(identities), now)
+        for neighbour, identities, graft in self._broadcast.fetches(self.overlay.links, now):
+            self.outbox.send(neighbour, Want(identities, graft), now)
+        if now >= self._tick_at and not self._left:
+            self._tick(now)
+
+    def outputs(self) -> list[Output]:
+        """What to do now, in order; empties the list."""
+        events, items = self._events, self.outbox.items
+        if not events and not items:
+            return []
+        self._events, self.outbox.items = [], []
+        return [*items, *events]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no neighbour: the shell should try its seeds."""
+        return not self.overlay.active
+
+    # --- the tree
+
+    def _on_push(self, neighbour: Neighbour, message: Push, now: float) -> None:
+        fresh: list[Record] = []
+        buried: dict[NodeId, Grave] = {}
+        duplicates = 0
+        for blob in message.records:
+            record = self._parse(blob)
+            self._broadcast.arrived(record.id)
+            if record.owner == self.node:
+                self._on_own_record(record, now)
+                continue
+            held = self.directory.has(record.id)
+            offered = Offered.OLD if held else self.directory.offer(record, now)
+            if offered is Offered.NEW or offered is Offered.FIRST:
+                fresh.append(record)
+                self._taken(record, offered is Offered.FIRST)
+            elif held:
+                duplicates += record.id not in self._fetched
+            else:
+                self._refused(record, offered, buried)
+        accusations = self._new_accusations(neighbour, message.accusations, now)
+        if message.reply:
+            self._note_fetched(fresh)
+        elif duplicates and not fresh and not accusations:
+            self._prune(neighbour, now)
+        if fresh or accusations:
+            self._spread(fresh, accusations, neighbour, now)
+        if buried:
+            self._send_obituaries(neighbour, list(buried.values()), now)
+        self.counters.duplicates += duplicates
+
+    def _taken(self, record: Record, first: bool) -> None:
+        """A record went into the directory."""
+        self._events.append(Changed(record))
+        if record.kind == Kind.GOODBYE:
+            self._suspicions.clear(record.owner)
+            self._watched.pop(record.owner, None)
+            self.overlay.drop(record.owner, "left")
+            self._events.append(Gone(record.owner, "left"))
+        elif first:
+            self._suspicions.clear(record.owner)
+            self.overlay.population = self.directory.population
+            self.overlay.learn(record.owner)
+
+    def _refused(self, record: Record, offered: Offered, buried: dict[NodeId, Grave]) -> None:
+        if offered is Offered.FORGED:
+            raise WireError("a record with a wrong signature")
+        if offered is Offered.FLOOD:
+            self.counters.owner_flooded += 1
+        elif offered is Offered.BURIED and len(buried) < OBITUARY_MAX:
+            grave = self.directory.grave(record.owner)
+            if grave is not None:
+                buried[record.owner] = grave
+
+    def _spread(
+        self, records: list[Record], accusations: list[Accusation], source: Neighbour | None, now: float
+    ) -> None:
+        """Push to tree neighbours, announce to the others."""
+        identities = [record.id for record in records]
+        identities += [accusation.id for accusation in accusations]
+        batches: list[bytes] = []
+        for neighbour in self.overlay.active.values():
+            neighbour.busy_at = now
+            if neighbour.misses:
+                neighbour.misses -= 1
+            if neighbour is source:
+                continue
+            if neighbour.eager:
+                if not batches:
+                    batches = _batches(records, accusations, False)
+                for data in batches:
+                    self.outbox.send_bytes(neighbour, data, now)
+            else:
+                self._broadcast.announce(neighbour, identities, now)
+
+    def _prune(self, neighbour: Neighbour, now: float) -> None:
+        """What came was known: that peer need not push."""
+        if neighbour.active and now - neighbour.pruned_at >= PRUNE_AGAIN_S:
+            neighbour.pruned_at = now
+            neighbour.eager = False
+            self.outbox.send(neighbour, Prune(), now)
+
+    def _note_fetched(self, records: list[Record]) -> None:
+        self.counters.fetched += len(records)
+        for record in records:
+            if len(self._fetched) >= FETCHED_MAX:
+                del self._fetched[next(iter(self._fetched))]
+            self._fetched[record.id] = None
+
+    def _on_have(self, neighbour: Neighbour, message: Have, now: float) -> None:
+        self._broadcast.announced(neighbour, message.ids, message.old, self._knows, now)
+
+    def _knows(self, identity: int) -> bool:
+        return self.directory.has(identity) or self._suspicions.holds(identity) is not None
+
+    def _on_want(self, neighbour: Neighbour, message: Want, now: float) -> None:
+        if message.graft and neighbour.active:
+            neighbour.eager = True
+        records = []
+        accusations = []
+        for identity in message.ids:
+            record = self.directory.by_id(identity)
+            if record is not None:
+                records.append(record)
+                continue
+            accusation = self._suspicions.holds(identity)
+            if accusation is not None:
+                accusations.append(accusation)
+        if records or accusations:
+            for data in _batches(records, accusations, True):
+                self.outbox.send_bytes(neighbour, data, now)
+
+    def _on_prune(self, neighbour: Neighbour, message: Prune, now: float) -> None:
+        neighbour.eager = False
+
+    # --- comparing
+
+    def _compare_with(self, neighbour: Neighbour, now: float) -> None:
+        self.outbox.send(neighbour, reconcile.opening(self.directory), now)
+
+    def _on_compare(self, neighbour: Neighbour, message: Compare, now: float) -> None:
+        for answer in reconcile.on_compare(self.directory, message):
+            self.outbox.send(neighbour, answer, now)
+
+    def _on_content(self, neighbour: Neighbour, message: Content, now: float) -> None:
+        for answer in reconcile.on_content(self.directory, message):
+            self.outbox.send(neighbour, answer, now)
+        self._broadcast.announced(neighbour, message.ids, True, self._knows, now)
+
+    # --- neighbours
+
+    def _on_beat(self, neighbour: Neighbour, message: Beat, now: float) -> None:
+        if not neighbour.active:
+            self.overlay.on_stranger(neighbour, now)
+            return
+        if message.ask:
+            detector.answer(neighbour, self.outbox, now)
+        vouch = self._vouch
+        if vouch is not None and message.vouch < vouch.sequence and neighbour.id in vouch.neighbours:
+            self.outbox.send(neighbour, Vouched(vouch.blob), now)
+
+    def _on_join(self, neighbour: Neighbour, message: Join, now: float) -> None:
+        self.overlay.on_join(neighbour, now)
+        self._view_changed(now)
+
+    def _on_adopt(self, neighbour: Neighbour, message: Adopt, now: float) -> None:
+        self.overlay.on_adopt(neighbour, message, now)
+        self._view_changed(now)
+
+    def _on_adopted(self, neighbour: Neighbour, message: Adopted, now: float) -> None:
+        was_active = neighbour.active
+        self.overlay.on_adopted(neighbour, message, now)
+        if neighbour.active and not was_active:
+            self._compare_with(neighbour, now)
+        self._view_changed(now)
+
+    def _on_part(self, neighbour: Neighbour, message: Part, now: float) -> None:
+        self.overlay.on_part(neighbour, now)
+        self._view_changed(now)
+
+    def _on_vouched(self, neighbour: Neighbour, message: Vouched, now: float) -> None:
+        vouch = parse_vouch_untrusted(message.vouch, self._network, self._verify)
+        if vouch.subject != neighbour.id:
+            raise WireError("a vouch of somebody else")
+        held = neighbour.vouch
+        if held is None or (vouch.generation, vouch.sequence) > (held.generation, held.sequence):
+            neighbour.vouch = vouch
+
+    def _view_changed(self, now: float) -> None:
+        self._tick_at = min(self._tick_at, now + TICK_MIN_S)
+
+    def _usable(self, node: NodeId) -> bool:
+        return not self.directory.is_forbidden(node) and self.directory.grave(node) is None
+
+    # --- life and death
+
+    def _new_accusations(self, neighbour: Neighbour, blobs: list[bytes], now: float) -> list[Accusation]:
+        """Those worth sending on."""
+        fresh = []
+        for blob in blobs:
+            identity = accusation_id(blob)
+            self._broadcast.arrived(identity)
+            if self._suspicions.holds(identity) is not None:
+                continue
+            neighbour.allowance -= ACCUSATION_COST_BYTES
+            accusation = parse_accusation_untrusted(blob, self._network, self._verify)
+            if self._weigh(accusation, now):
+                fresh.append(accusation)
+        return fresh
+
+    def _weigh(self, accusation: Accusation, now: float) -> bool:
+        """Take in an accusation; whether it is news. One against this node is answered."""
+        vouch = accusation.vouch
+        if vouch.subject == self.node:
+            if vouch.generation >= self.generation and not self._left:
+                self._refute(accusation, now)
+            return False
+        if vouch.generation != self.directory.generation(vouch.subject):
+            return False
+        if not self._suspicions.add(accusation, now):
+            return False
+        due = self._suspicions.deadline()
+        assert due is not None
+        self._tick_at = min(self._tick_at, due)
+        return True
+
+    def _refute(self, accusation: Accusation, now: float) -> None:
+        """Not dead: live on at a higher generation, without that neighbour for now."""
+        self.counters.refutations += 1
+        accuser = self.overlay.active.get(accusation.accuser)
+        if accuser is not None:
+            self.overlay.part(accuser, now)
+        self._rise(accusation.vouch.generation + 1, now)
+
+    def _rise(self, generation: int, now: float) -> None:
+        """Begin a new generation: every record is signed again, every vouch of before is void."""
+        self.generation = generation
+        self._vouched_view = -1
+        records = [
+            sign_record(self._signer, self._network, generation, old.kind, old.version, old.payload)
+            for old in self._own.values()
+        ]
+        for record in records:
+            self._own[record.kind] = record
+            self.directory.put_own(record, now)
+        self._spread(records, [], None, now)
+        self._view_changed(now)
+
+    def _on_own_record(self, record: Record, now: float) -> None:
+        """Our own record comes back; a newer one than ours is from a former life that outlived us."""
+        own = self._own.get(record.kind)
+        newest = (self.generation, own.version if own is not None else 0)
+        if (record.generation, record.version) <= newest or self._left:
+            return
+        if not is_signed(record, self._network, self._verify):
+            raise WireError("a record with a wrong signature")
+        self._rise(record.generation + 1, now)
+
+    def _accuse(self, neighbour: Neighbour, final: bool, now: float) -> None:
+        """A neighbour fell silent. Without a current vouch nobody would believe us, and we do not."""
+        vouch = neighbour.vouch
+        if vouch is None or self.node not in vouch.neighbours:
+            return
+        accusation = sign_accusation(self._signer, self._network, vouch, final)
+        if self._weigh(accusation, now):
+            self.counters.accusations_made += 1
+            self._spread([], [accusation], None, now)
+
+    def _bury(self, vouch: Vouch, proof: tuple[Accusation, ...], now: float) -> None:
+        node = vouch.subject
+        blobs = tuple(accusation.blob for accusation in proof)
+        if not self.directory.bury(node, vouch.generation, now, blobs, left=False):
+            return
+        self.counters.deaths += 1
+        self._events.append(Gone(node, "dead"))
+        self.overlay.population = self.directory.population
+        self._watched.pop(node, None)
+        neighbour = self.overlay.links.get(node)
+        if neighbour is not None and now - neighbour.heard < LIVELY_S:
+            self._send_obituaries(neighbour, [Grave(vouch.generation, now, False, blobs)], now)
+        else:
+            self.overlay.drop(node, "dead")
+
+    def _send_obituaries(self, neighbour: Neighbour, graves: list[Grave], now: float) -> None:
+        """Tell a peer that has records of the dead why we do not take them."""
+        if now - neighbour.obituary_at < OBITUARY_EVERY_S:
+            return
+        neighbour.obituary_at = now
+        goodbyes = [blob for grave in graves if grave.left for blob in grave.proof]
+        accusations = [blob for grave in graves if not grave.left for blob in grave.proof]
+        for data in _blob_batches(goodbyes, accusations, True):
+            self.outbox.send_bytes(neighbour, data, now)
+
+    # --- time
+
+    def _tick(self, now: float) -> None:
+        """Everything that is due but not urgent."""
+        self._look_at_links(now)
+        for vouch, proof in self._suspicions.verdicts(now):
+            self._bury(vouch, proof, now)
+        self.overlay.on_deadline(now)
+        if self._load_waiting is not None and now >= self._load_at + LOAD_EVERY_S:
+            self.publish(Kind.LOAD, self._load_waiting, now)
+        if now >= self._reconcile_at:
+            self._reconcile_at = now + RECONCILE_S
+            if self.overlay.active:
+                self._compare_with(self._random.choice(list(self.overlay.active.values())), now)
+        if now >= self._vouch_at and self._vouched_view != self.overlay.view_version:
+            self._send_vouch(now)
+        if now >= min(self._refresh_at, self._collect_at, self._rewire_at):
+            self._rare(now)
+        if self.overlay.wants_candidates and self.directory.population > 1:
+            members = self.directory.members()
+            self.overlay.learn(self._random.choice(members))
+        self._tick_at = max(self._next_tick(), now + TICK_MIN_S)
+
+    def _look_at_links(self, now: float) -> None:
+        found = [
+            (neighbour, detector.look(neighbour, True, self.outbox, self._random, now))
+            for neighbour in self.overlay.active.values()
+            if neighbour.due <= now
+        ]
+        found += [
+            (neighbour, detector.look(neighbour, False, self.outbox, self._random, now))
+            for neighbour in self._watched.values()
+            if neighbour.due <= now
+        ]
+        for neighbour, finding in found:
+            if finding is not detector.Finding.FINE:
+                self._accuse(neighbour, finding is detector.Finding.DEAD, now)
+            if finding is detector.Finding.DEAD:
+                self._watched.pop(neighbour.id, None)
+                self.overlay.drop(neighbour.id, "silent")
+
+    def _send_vouch(self, now: float) -> None:
+        """Give every neighbour the list of all: they may now speak of our death."""
+        self._vouched_view = self.overlay.view_version
+        self._vouch_at = now + VOUCH_EVERY_S
+        self._vouch_sequence += 1
+        vouch = sign_vouch(
+            self._signer, self._network, self.generation, self._vouch_sequence, list(self.overlay.active)
+        )
+        self._vouch = vouch
+        for neighbour in self.overlay.active.values():
+            self.outbox.send(neighbour, Vouched(vouch.blob), now)
+
+    def _rare(self, now: float) -> None:
+        if now >= self._refresh_at:
+            self._refresh_at = now + REFRESH_S * (0.9 + 0.2 * self._random.random())
+            if self._own:
+                oldest = self._own[min(self._own)]
+                self._publish(oldest.kind, oldest.version + 1, oldest.payload, now)
+        if now >= self._collect_at:
+            self._collect_at = now + COLLECT_S
+            self._events += [Gone(node, "forgotten") for node in self.directory.collect(now)]
+            self.overlay.population = self.directory.population
+        if now >= self._rewire_at:
+            self._rewire_at = now + (0.5 + self._random.random()) * REWIRE_S
+            dead = self.directory.dead()
+            if dead and self._random.random() < REWIRE_DEAD:
+                self.overlay.want(self._random.choice(dead), now, urgent=True)
+            elif self.directory.population > ACTIVE_MAX + 1:
+                self.overlay.want(self._random.choice(self.directory.members()), now, urgent=True)
+
+    def _next_tick(self) -> float:
+        times = [self.overlay.deadline(), self._reconcile_at, self._refresh_at, self._collect_at]
+        times += [neighbour.due for neighbour in self.overlay.active.values()]
+        times += [neighbour.due for neighbour in self._watched.values()]
+        due = self._suspicions.deadline()
+        if due is not None:
+            times.append(due)
+        if self._vouched_view != self.overlay.view_version:
+            times.append(self._vouch_at)
+        if self._load_waiting is not None:
+            times.append(self._load_at + LOAD_EVERY_S)
+        times.append(self._rewire_at)
+        return min(times)
+
+    def _publish(self, kind: int, version: int, payload: bytes, now: float) -> None:
+        record = sign_record(self._signer, self._network, self.generation, kind, version, payload)
+        self._own[kind] = record
+        self.directory.put_own(record, now)
+        self.overlay.population = self.directory.population
+        self._events.append(Changed(record))
+        self._spread([record], [], None, now)
+
+
+def _batches(records: list[Record], accusations: list[Accusation], reply: bool) -> list[bytes]:
+    """Push messages for these, each within the bounds of a message."""
+    return _blob_batches([r.blob for r in records], [a.blob for a in accusations], reply)
+
+
+def _blob_batches(records: list[bytes], accusations: list[bytes], reply: bool) -> list[bytes]:
+    room = MESSAGE_BYTES_MAX - 1024  # for lengths: 3 bytes for each of at most 2 * 512 blobs would not fit more
+    if sum(map(len, records)) + sum(map(len, accusations)) < room and len(records) <= BATCH_MAX:
+        return [encode(Push(records, accusations, reply))]
+    messages: list[Message] = []
+    for blobs, as_records in ((records, True), (accusations, False)):
+        batch: list[bytes] = []
+        for blob in blobs:
+            if batch and (len(batch) >= BATCH_MAX // 2 or sum(map(len, batch)) + len(blob) > room):
+                messages.append(Push(batch, [], reply) if as_records else Push([], batch, reply))
+                batch = []
+            batch.append(blob)
+        if batch:
+            messages.append(Push(batch, [], reply) if as_records else Push([], batch, reply))
+    return [encode(message) for message in messages]
