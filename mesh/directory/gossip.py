@@ -1,4 +1,4 @@
-"""The gossip core of one node: overlay, broadcast, directory and failure detection behind one sans-IO machine.
+"""The gossip core of one node: overlay, broadcast, directory, failure detection as one sans-IO machine.
 
     gossip = Gossip(signer, network, verify, random, generation, now)
     gossip.link_up(peer, now); gossip.receive(peer, data, now); gossip.link_down(peer, now)
@@ -66,7 +66,7 @@ from mesh.membership.suspicion import (
 from mesh.model import NetworkId, NodeId, Signer, Verify
 
 RECONCILE_S = 5.0  # between comparisons with a neighbour
-REFRESH_S = 600.0  # a node repeats one record: who has not heard of it for three of these forgets it
+REFRESH_S = 1800.0  # a node repeats one record: who has not heard of it for three of these forgets it
 COLLECT_S = 60.0  # between garbage collections
 LOAD_EVERY_S = 5.0  # load is published at most this often; the newest waits
 VOUCH_EVERY_S = 0.5  # between vouches while the view changes
@@ -141,7 +141,7 @@ class Gossip:
         self._verify = verify
         self._random = random
         self._parse = parse
-        self._broadcast = Broadcast()
+        self._broadcast = Broadcast(self.node)
         self._suspicions = Suspicions()
         self._watched: dict[NodeId, Neighbour] = {}
         self._fetched: dict[int, None] = {}
@@ -257,11 +257,13 @@ class Gossip:
         """When `on_deadline` is next due; nothing once the node has left."""
         if self._left:
             return None
-        urgent = self._broadcast.deadline()
-        return self._tick_at if urgent is None or urgent > self._tick_at else urgent
+        return min(self._broadcast.deadline(), self._tick_at)
 
     def on_deadline(self, now: float) -> None:
         """Do what is due. Harmless when early."""
+        for neighbour, identities in self._broadcast.second_pushes(now):
+            if neighbour.active:
+                self._send_items(neighbour, identities, now)
         for neighbour, identities in self._broadcast.announcements(now):
             if neighbour.active:
                 self.outbox.send(neighbour, Have(identities), now)
@@ -301,16 +303,17 @@ class Gossip:
                 fresh.append(record)
                 self._taken(record, offered is Offered.FIRST)
             elif held:
+                self._broadcast.has(neighbour, record.id)
                 duplicates += record.id not in self._fetched
             else:
                 self._refused(record, offered, buried)
         accusations = self._new_accusations(neighbour, message.accusations, now)
-        if message.reply:
+        if message.aside:
             self._note_fetched(fresh)
         elif duplicates and not fresh and not accusations:
             self._prune(neighbour, now)
         if fresh or accusations:
-            self._spread(fresh, accusations, neighbour, now)
+            self._spread(fresh, accusations, neighbour, now, message.aside)
         if buried:
             self._send_obituaries(neighbour, list(buried.values()), now)
         self.counters.duplicates += duplicates
@@ -339,11 +342,22 @@ class Gossip:
                 buried[record.owner] = grave
 
     def _spread(
-        self, records: list[Record], accusations: list[Accusation], source: Neighbour | None, now: float
+        self,
+        records: list[Record],
+        accusations: list[Accusation],
+        source: Neighbour | None,
+        now: float,
+        late: bool = False,
     ) -> None:
-        """Push to tree neighbours, announce to the others."""
+        """Push to tree neighbours, announce to the others.
+
+        What was fetched is `late`: the neighbour that should have pushed it has it, and must not take our
+        push for a reason to prune.
+        """
         identities = [record.id for record in records]
         identities += [accusation.id for accusation in accusations]
+        urgent = any(record.kind != Kind.LOAD for record in records) or bool(accusations)
+        urgent = urgent and self._broadcast.may_be_urgent(len(identities), now)
         batches: list[bytes] = []
         for neighbour in self.overlay.active.values():
             neighbour.busy_at = now
@@ -353,11 +367,11 @@ class Gossip:
                 continue
             if neighbour.eager:
                 if not batches:
-                    batches = _batches(records, accusations, False)
+                    batches = _batches(records, accusations, late)
                 for data in batches:
                     self.outbox.send_bytes(neighbour, data, now)
             else:
-                self._broadcast.announce(neighbour, identities, now)
+                self._broadcast.announce(neighbour, identities, urgent, now)
 
     def _prune(self, neighbour: Neighbour, now: float) -> None:
         """What came was known: that peer need not push."""
@@ -382,9 +396,13 @@ class Gossip:
     def _on_want(self, neighbour: Neighbour, message: Want, now: float) -> None:
         if message.graft and neighbour.active:
             neighbour.eager = True
+        self._send_items(neighbour, message.ids, now)
+
+    def _send_items(self, neighbour: Neighbour, identities: list[int], now: float) -> None:
+        """Push what we have of these, aside from the tree."""
         records = []
         accusations = []
-        for identity in message.ids:
+        for identity in identities:
             record = self.directory.by_id(identity)
             if record is not None:
                 records.append(record)
@@ -467,6 +485,7 @@ class Gossip:
             identity = accusation_id(blob)
             self._broadcast.arrived(identity)
             if self._suspicions.holds(identity) is not None:
+                self._broadcast.has(neighbour, identity)
                 continue
             neighbour.allowance -= ACCUSATION_COST_BYTES
             accusation = parse_accusation_untrusted(blob, self._network, self._verify)
@@ -581,19 +600,19 @@ class Gossip:
         self._tick_at = max(self._next_tick(), now + TICK_MIN_S)
 
     def _look_at_links(self, now: float) -> None:
-        found = [
-            (neighbour, detector.look(neighbour, True, self.outbox, self._random, now))
-            for neighbour in self.overlay.active.values()
-            if neighbour.due <= now
-        ]
-        found += [
-            (neighbour, detector.look(neighbour, False, self.outbox, self._random, now))
-            for neighbour in self._watched.values()
-            if neighbour.due <= now
-        ]
-        for neighbour, finding in found:
+        found = []
+        soon = now + detector.EARLY_S
+        for neighbour in self.overlay.active.values():
+            if neighbour.due <= soon:
+                finding = detector.look(neighbour, True, self.outbox, self._random, now)
+                if finding is not detector.Finding.FINE:
+                    found.append((neighbour, finding))
+        for neighbour in self._watched.values():
+            finding = detector.look(neighbour, False, self.outbox, self._random, now)
             if finding is not detector.Finding.FINE:
-                self._accuse(neighbour, finding is detector.Finding.DEAD, now)
+                found.append((neighbour, finding))
+        for neighbour, finding in found:
+            self._accuse(neighbour, finding is detector.Finding.DEAD, now)
             if finding is detector.Finding.DEAD:
                 self._watched.pop(neighbour.id, None)
                 self.overlay.drop(neighbour.id, "silent")
@@ -651,23 +670,25 @@ class Gossip:
         self._spread([record], [], None, now)
 
 
-def _batches(records: list[Record], accusations: list[Accusation], reply: bool) -> list[bytes]:
+def _batches(records: list[Record], accusations: list[Accusation], aside: bool) -> list[bytes]:
     """Push messages for these, each within the bounds of a message."""
-    return _blob_batches([r.blob for r in records], [a.blob for a in accusations], reply)
+    return _blob_batches([r.blob for r in records], [a.blob for a in accusations], aside)
 
 
-def _blob_batches(records: list[bytes], accusations: list[bytes], reply: bool) -> list[bytes]:
-    room = MESSAGE_BYTES_MAX - 1024  # for lengths: 3 bytes for each of at most 2 * 512 blobs would not fit more
+def _blob_batches(records: list[bytes], accusations: list[bytes], aside: bool) -> list[bytes]:
+    room = (
+        MESSAGE_BYTES_MAX - 1024
+    )  # for lengths: 3 bytes for each of at most 2 * 512 blobs would not fit more
     if sum(map(len, records)) + sum(map(len, accusations)) < room and len(records) <= BATCH_MAX:
-        return [encode(Push(records, accusations, reply))]
+        return [encode(Push(records, accusations, aside))]
     messages: list[Message] = []
     for blobs, as_records in ((records, True), (accusations, False)):
         batch: list[bytes] = []
         for blob in blobs:
             if batch and (len(batch) >= BATCH_MAX // 2 or sum(map(len, batch)) + len(blob) > room):
-                messages.append(Push(batch, [], reply) if as_records else Push([], batch, reply))
+                messages.append(Push(batch, [], aside) if as_records else Push([], batch, aside))
                 batch = []
             batch.append(blob)
         if batch:
-            messages.append(Push(batch, [], reply) if as_records else Push([], batch, reply))
+            messages.append(Push(batch, [], aside) if as_records else Push([], batch, aside))
     return [encode(message) for message in messages]

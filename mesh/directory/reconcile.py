@@ -1,7 +1,7 @@
 """Comparing directories with a neighbour: fingerprints of ranges, split where they differ, then ids.
 
-One comparison costs 100 bytes when nothing differs and about log16 of the table's size in steps when something
-does. What is learned is announced or fetched like anything broadcast, after a delay in which most of a
+One comparison costs 100 bytes when nothing differs, and steps that grow with the logarithm of the table's
+size when something does. What is learned is announced or fetched like anything broadcast, after a delay in which most of a
 difference between two live nodes (records still spreading) goes away by itself.
 """
 

@@ -1,8 +1,8 @@
 """All records a node holds: newest wins, the dead stay dead, everything ages out.
 
-A grave remembers the generation at which a node died or left, so that nobody's old copy brings it back; only a
-higher generation does. Ids of records are kept by their first four bits with a running exclusive-or, which is
-what comparing with a neighbour starts from. A node can give its own records colliding ids; then a neighbour
+A grave remembers the generation at which a node died or left, so that nobody's old copy brings it back;
+only a higher generation does. Ids of records are kept by their first four bits with a running exclusive-or,
+which is what comparing with a neighbour starts from. A node can give its own records colliding ids; then a neighbour
 that lacks one of them learns of it a version later, and nobody else's records are touched.
 """
 
@@ -18,7 +18,7 @@ GRAVES_MAX = 16 * 1024  # as many can die as can live
 FORBIDDEN_MAX = 64 * 1024  # revoked nodes: a list that only grows
 GRAVE_S = 3600.0  # longer than any partition that people would wait through without a restart
 GOODBYE_S = 600.0  # how long a goodbye is spread; the grave stays longer
-MEMBER_S = 2000.0  # without a new record: three refreshes missed, see gossip
+MEMBER_S = 6000.0  # without a new record: three refreshes missed, see gossip
 PACE_S = 0.5  # an owner's records come at two a second in the long run
 PACE_BURST_S = 20.0  # forty at once: all kinds after a refutation, several times
 SHARDS = 16

@@ -39,7 +39,7 @@ from mesh.identity.revocation import (
 )
 from mesh.identity.rules import check_shape, check_time
 from mesh.identity.signatures import KnownSignatures, check_signatures
-from mesh.identity.uses import SEATS_MAX, Uses, limit_of
+from mesh.identity.uses import SEATS_MAX, Uses, has_ended, limit_of
 from mesh.identity.wire import decode_untrusted, encode
 from mesh.model import NetworkId, NodeId, Role, Signer, Verify, short
 
@@ -117,13 +117,16 @@ class Membership:
             claim.holder, claim.name, to_roles(claim.roles), claim.not_after, claim.serial, chain, clock
         )
 
-    def learn_use(self, chain: Chain) -> bool:
-        """Count a chain that another member passed on, whether or not it is in force now. True when new.
+    def learn_use(self, chain: Chain, now_unix_s: float) -> bool:
+        """Count a chain that another member passed on, in force, ended or revoked. True when that changed
+        anything; what `forget_ended` would drop is left alone.
 
         Raises Refused when it is foreign or forged; Unavailable as `check`.
         """
-        before = self.uses.version
         self._check_ours(chain)
+        if has_ended(chain, now_unix_s):
+            return False
+        before = self.uses.version
         check_signatures(chain, self._verify)
         self.uses.take(chain)
         return self.uses.version != before

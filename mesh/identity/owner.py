@@ -36,7 +36,7 @@ RETRY_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What trying one passphrase costs. RFC 9106 4: its second recommendation has 64 MiB, for machines with
-    little memory; more passes make up for libsodium's single lane. About a second, *measured*."""
+    little memory; more passes make up for libsodium's single lane. 0.25 to 1 s, *measured*."""
 
     passes: int = 8
     memory_bytes: int = 64 << 20

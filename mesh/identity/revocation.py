@@ -2,12 +2,13 @@
 
 A revocation names a public key. Every chain that goes **through** that key is refused: revoking a node
 refuses its own claims and all that it admitted as an inviter; revoking an invite's enrolment key refuses all
-claims made with it. A revocation may spare nodes by name (`keep`): whom an inviter brought before it went bad, or,
-when an invite is settled, all who joined with it in time. A chain is refused when any revocation refuses it,
-so two revocations of one key spare only the nodes that both spare, and a node's own key is never spared.
+claims made with it. A revocation may spare nodes by name (`keep`): whom an inviter brought before it went
+bad, or, when an invite is settled, all who joined with it in time. A chain is refused when any revocation
+refuses it, so two revocations of one key spare only the nodes that both spare, and a node whose own key is
+revoked is never spared.
 
-A revoked key never comes back: the node makes a new key, or, when its inviter was revoked, the owner gives it
-a claim of its own.
+A revoked key never comes back: the node makes a new key. Who lost its place because its inviter or invite
+was revoked can be given a claim by the owner.
 """
 
 from dataclasses import dataclass

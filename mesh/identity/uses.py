@@ -27,8 +27,8 @@ from mesh.identity.claim import Chain, Claim, Grant
 from mesh.identity.moment import CLOCK_TOLERANCE_S
 from mesh.identity.wire import digest
 
-# Ten times the largest network that is tested; about 1 kB each. Only an owner who signs for more reaches it,
-# and only then does it matter who came first: the rest of the table does not depend on it.
+# Ten times the largest network that the tests run; 2 kB each, *measured*. Only an owner who signs for more
+# reaches it, and only then does it matter who came first: the rest of the table does not depend on it.
 SEATS_MAX = 10_000
 FULL_RETRY_S = 3600.0
 COUNT_BYTES = 4
@@ -53,7 +53,6 @@ class Seat:
     limits: tuple[Limit, ...]  # outermost first
     under: tuple[bytes, tuple[int, bytes]] | None  # key and order of the inviter's seat that must hold
     chain: Chain
-    ends_unix_s: int  # when nothing that it counts against can admit anybody any more
 
 
 def seats_of(chain: Chain) -> tuple[Seat, ...]:
@@ -61,8 +60,6 @@ def seats_of(chain: Chain) -> tuple[Seat, ...]:
     found: list[Seat] = []
     path = b""
     limits: tuple[Limit, ...] = ()
-    first = chain.links[0].statement
-    ends_unix_s = first.members_until if isinstance(first, Grant) else first.not_after
     for at, link in enumerate(chain.links):
         statement = link.statement
         if isinstance(statement, Grant):
@@ -74,11 +71,18 @@ def seats_of(chain: Chain) -> tuple[Seat, ...]:
             part = chain.before(at + 1)
             order = (statement.not_before, part.digest())
             under = (found[-1].key, found[-1].order) if found else None
-            found.append(Seat(path, order, (*limits, Limit(path, 1)), under, part, ends_unix_s))
+            found.append(Seat(path, order, (*limits, Limit(path, 1)), under, part))
         if at + 1 < len(chain.links):
             path = _inviter_key(path, statement)
             limits = (Limit(path, statement.invites),)
     return tuple(found)
+
+
+def has_ended(chain: Chain, now_unix_s: float) -> bool:
+    """Whether all that the owner allowed here is over, so that nothing beside or below it counts any more."""
+    first = chain.links[0].statement
+    ends_unix_s = first.members_until if isinstance(first, Grant) else first.not_after
+    return now_unix_s > ends_unix_s + CLOCK_TOLERANCE_S
 
 
 def limit_of(chain: Chain) -> bytes:
@@ -144,7 +148,7 @@ class Uses:
 
     def forget_ended(self, now_unix_s: float) -> None:
         """Free the seats of grants and inviters that ended: no claim under them can be in force."""
-        ended = [seat for seat in self._seats.values() if now_unix_s > seat.ends_unix_s + CLOCK_TOLERANCE_S]
+        ended = [seat for seat in self._seats.values() if has_ended(seat.chain, now_unix_s)]
         for seat in ended:
             self._free(seat)
 

@@ -2,8 +2,9 @@
 
 Source: Leitao, Pereira, Rodrigues, "Epidemic Broadcast Trees", 2007. Differences, because links lose messages
 now and then without being broken: a lost item is fetched without changing the tree; only a neighbour that is
-repeatedly first is asked to push (graft). Announcements wait so as to share a message, the longer the more
-there is to announce.
+repeatedly first is asked to push (graft). Announcements wait so as to share a message. What is urgent and
+rare is not announced but pushed on every link, off the tree a moment later: many of those pushes turn out to
+be needless before they are made, and a lost one costs no round trip.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,12 @@ from mesh.membership.message import BATCH_MAX
 from mesh.membership.neighbour import Neighbour
 from mesh.model import NodeId
 
+SECOND_S = 0.02  # before an urgent item is pushed off the tree, by the node with the lower key
+SECOND_PATIENT_S = 0.12  # and by the one with the higher: two hops later, so that mostly one of them does it
+URGENT_PER_S = 4.0  # urgent items passed on in the long run; more are announced like the rest: 5 kB/s
+URGENT_BURST = 100.0
 ANNOUNCE_S = 0.04  # first announcement after quiet: long enough that the push usually came first
+ANNOUNCE_PATIENT_S = 0.14  # by the node with the higher key, likewise
 ANNOUNCE_EVERY_S = 0.2  # at most five announcements a second a link: they are most of the messages
 FETCH_AFTER_S = 0.05  # a push still on its way usually arrives in this time after the announcement
 FETCH_OLD_AFTER_S = 0.5  # found by comparing ranges: most of it is still spreading
@@ -21,6 +27,7 @@ FETCHES_MAX = 6  # then leave it to the next comparison
 MISSING_MAX = 8 * 1024  # items waited for: a whole directory at a joining node
 SOURCES_MAX = 4  # neighbours remembered for each missing item
 MISS_WEIGHT = 2  # a fetched item counts twice a pushed one: at a third lost the tree still stands
+NEVER = float("inf")
 GRAFT_AT = 8  # four items in a row that only came when asked for
 
 
@@ -36,54 +43,108 @@ class _Missing:
         self.old = old
 
 
+class _Queue:
+    """Ids waiting to be sent to neighbours: `delay_s` after the first, and at most once in `every_s`."""
+
+    __slots__ = ("_delay_s", "_every_s", "_waiting", "due", "sent_at")
+
+    def __init__(self, delay_s: float, every_s: float) -> None:
+        self._delay_s = delay_s
+        self._every_s = every_s
+        self._waiting: dict[Neighbour, list[int]] = {}
+        self.due = NEVER
+        self.sent_at = -NEVER
+
+    def add(self, neighbour: Neighbour, identities: list[int], now: float) -> None:
+        waiting = self._waiting.get(neighbour)
+        if waiting is None:
+            self._waiting[neighbour] = identities
+        else:
+            waiting += identities
+        if self.due == NEVER:
+            self.due = max(now + self._delay_s, self.sent_at + self._every_s)
+
+    def discard(self, neighbour: Neighbour, identity: int) -> None:
+        waiting = self._waiting.get(neighbour)
+        if waiting is not None and identity in waiting:
+            waiting.remove(identity)
+            if not waiting:
+                del self._waiting[neighbour]
+                if not self._waiting:
+                    self.due = NEVER
+
+    def take(self, now: float) -> list[tuple[Neighbour, list[int]]]:
+        if now < self.due:
+            return []
+        self.due, self.sent_at = NEVER, now
+        waiting, self._waiting = self._waiting, {}
+        for neighbour in waiting:
+            neighbour.told.clear()
+        return [
+            (neighbour, identities[start : start + BATCH_MAX])
+            for neighbour, identities in waiting.items()
+            for start in range(0, len(identities), BATCH_MAX)
+        ]
+
+
 class Broadcast:
     """Announcements to make and items to fetch; what items are is not known here, only their ids."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: NodeId) -> None:
+        self._node = node
         self._missing: dict[int, _Missing] = {}
-        self._fetch_at: float | None = None
-        self._announce_at: float | None = None
-        self._announced_at = float("-inf")
-        self._announcing: list[Neighbour] = []
+        self._fetch_at = NEVER
+        self._second = (_Queue(SECOND_S, 0.0), _Queue(SECOND_PATIENT_S, 0.0))
+        self._announcing = (
+            _Queue(ANNOUNCE_S, ANNOUNCE_EVERY_S),
+            _Queue(ANNOUNCE_PATIENT_S, ANNOUNCE_EVERY_S),
+        )
+        self._urgent = URGENT_BURST
+        self._urgent_at = 0.0
 
     @property
     def missing(self) -> int:
         """How many items are waited for."""
         return len(self._missing)
 
-    def deadline(self) -> float | None:
-        """When announcements or fetches are next due."""
-        announce, fetch = self._announce_at, self._fetch_at
-        if announce is None or (fetch is not None and fetch < announce):
-            return fetch
-        return announce
+    def deadline(self) -> float:
+        """When anything here is next due; NEVER if nothing is."""
+        return min(
+            self._fetch_at,
+            self._second[0].due,
+            self._second[1].due,
+            self._announcing[0].due,
+            self._announcing[1].due,
+        )
 
-    def announce(self, neighbour: Neighbour, identities: list[int], now: float) -> None:
-        """Tell a neighbour of these at the next flush."""
+    def may_be_urgent(self, count: int, now: float) -> bool:
+        """Whether so many more urgent items are within the allowance; spends it."""
+        left = min(URGENT_BURST, self._urgent + (now - self._urgent_at) * URGENT_PER_S) - count
+        self._urgent_at = now
+        self._urgent = left if left >= 0 else left + count
+        return left >= 0
+
+    def announce(self, neighbour: Neighbour, identities: list[int], urgent: bool, now: float) -> None:
+        """Tell a neighbour off the tree of these, or if urgent push them, unless it tells us first."""
         told = neighbour.told
-        fresh = [identity for identity in identities if identity not in told] if told else identities
-        if not fresh:
-            return
-        if not neighbour.lazy:
-            self._announcing.append(neighbour)
-        neighbour.lazy.extend(fresh)
-        if self._announce_at is None:
-            self._announce_at = max(now + ANNOUNCE_S, self._announced_at + ANNOUNCE_EVERY_S)
+        fresh = [identity for identity in identities if identity not in told]
+        if fresh:
+            queues = self._second if urgent else self._announcing
+            queues[neighbour.id < self._node].add(neighbour, fresh, now)
+
+    def second_pushes(self, now: float) -> list[tuple[Neighbour, list[int]]]:
+        """What to push off the tree now; empty before it is due."""
+        return self._second[0].take(now) + self._second[1].take(now)
 
     def announcements(self, now: float) -> list[tuple[Neighbour, list[int]]]:
         """What to announce now, in batches; empty before it is due."""
-        if self._announce_at is None or now < self._announce_at:
-            return []
-        self._announce_at = None
-        self._announced_at = now
-        found = []
-        for neighbour in self._announcing:
-            for start in range(0, len(neighbour.lazy), BATCH_MAX):  # empty: announced to us meanwhile
-                found.append((neighbour, neighbour.lazy[start : start + BATCH_MAX]))
-            neighbour.lazy = []
-            neighbour.told.clear()
-        self._announcing = []
-        return found
+        return self._announcing[0].take(now) + self._announcing[1].take(now)
+
+    def has(self, neighbour: Neighbour, identity: int) -> None:
+        """A neighbour showed that it has an item: it need not be told."""
+        patient = neighbour.id < self._node
+        self._second[patient].discard(neighbour, identity)
+        self._announcing[patient].discard(neighbour, identity)
 
     def announced(
         self, neighbour: Neighbour, identities: list[int], old: bool, known: Callable[[int], bool], now: float
@@ -91,8 +152,7 @@ class Broadcast:
         """A neighbour has these."""
         for identity in identities:
             if known(identity):
-                if identity in neighbour.lazy:
-                    neighbour.lazy.remove(identity)
+                self.has(neighbour, identity)
                 continue
             if len(neighbour.told) < BATCH_MAX:
                 neighbour.told.add(identity)
@@ -103,17 +163,17 @@ class Broadcast:
             elif len(self._missing) < MISSING_MAX:
                 due = now + (FETCH_OLD_AFTER_S if old else FETCH_AFTER_S)
                 self._missing[identity] = _Missing(due, neighbour.id, old)
-                if self._fetch_at is None or due < self._fetch_at:
+                if due < self._fetch_at:
                     self._fetch_at = due
 
     def arrived(self, identity: int) -> None:
         """An item came, one way or another."""
         if self._missing.pop(identity, None) is not None and not self._missing:
-            self._fetch_at = None
+            self._fetch_at = NEVER
 
     def fetches(self, links: dict[NodeId, Neighbour], now: float) -> list[tuple[Neighbour, list[int], bool]]:
         """Whom to ask for what now, and whether to graft that neighbour into the tree."""
-        if self._fetch_at is None or now < self._fetch_at:
+        if now < self._fetch_at:
             return []
         asked: dict[NodeId, list[int]] = {}
         grafts: dict[NodeId, bool] = {}
@@ -133,7 +193,7 @@ class Broadcast:
                 grafts[source] = self._miss(links[source]) or grafts.get(source, False)
         for identity in given_up:
             del self._missing[identity]
-        self._fetch_at = min((entry.due for entry in self._missing.values()), default=None)
+        self._fetch_at = min((entry.due for entry in self._missing.values()), default=NEVER)
         return [
             (links[source], identities[start : start + BATCH_MAX], grafts.get(source, False))
             for source, identities in asked.items()

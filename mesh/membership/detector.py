@@ -1,7 +1,7 @@
 """Failure detection on live links: heartbeats, questions when one is late, silence, giving up.
 
-Only who holds a link judges, and only that link. What follows from silence is decided with the subject's other
-neighbours, in `mesh.membership.suspicion`.
+Only who holds a link judges, and only that link. What follows from silence is decided with the subject's
+other neighbours, in `mesh.membership.suspicion`.
 """
 
 from enum import Enum
@@ -13,7 +13,8 @@ from mesh.membership.outbox import Outbox
 
 BUSY_S = 2.0  # heartbeat on a link that carried a record lately
 IDLE_S = 5.0  # and on one that did not
-BUSY_FOR_S = 10.0  # how long a record keeps a link busy
+BUSY_FOR_S = 2.0  # how long a record keeps a link busy
+EARLY_S = 0.5  # a heartbeat due this soon is sent now: one turn for all neighbours instead of one each
 LATE_S = 0.1  # allowance for delay before a heartbeat counts as late
 PROBE_S = 0.2  # between questions to a late peer
 PROBE_SILENT_S = 1.0  # and to one already accused
@@ -36,10 +37,12 @@ def look(neighbour: Neighbour, linked: bool, outbox: Outbox, random: Random, now
 
     `linked` is false for a neighbour whose link broke: it is timed but cannot be asked.
     """
+    if neighbour.probes and now < neighbour.due:
+        return Finding.FINE  # questions keep their distance
     interval = BUSY_S if now - neighbour.busy_at < BUSY_FOR_S else IDLE_S
     quiet = now - neighbour.heard
     if quiet < interval + LATE_S:
-        if now - neighbour.sent >= interval - LATE_S:
+        if now - neighbour.sent >= interval - EARLY_S:
             _beat(neighbour, False, outbox, now)
         neighbour.due = min(neighbour.sent + interval, neighbour.heard + interval + LATE_S)
         return Finding.FINE

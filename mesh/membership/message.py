@@ -31,11 +31,11 @@ Path: TypeAlias = Annotated[list[Node], Meta(max_length=PATH_MAX)]
 
 
 class Push(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
-    """Signed blobs: sent on along the tree, or `reply`ing to a `Want` and saying nothing about the tree."""
+    """Signed blobs, sent on along the tree; or `aside` from it, so that a duplicate is no reason to prune."""
 
     records: Blobs
     accusations: Blobs = []
-    reply: bool = False
+    aside: bool = False
 
 
 class Have(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
@@ -161,6 +161,7 @@ def parse_message_untrusted(data: bytes) -> Message:
     if len(data) > MESSAGE_BYTES_MAX:
         raise WireError(f"a message of {len(data)} bytes; at most {MESSAGE_BYTES_MAX} are allowed")
     try:
-        return _decoder.decode(data)
+        message: Message = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise WireError(f"not a gossip message: {error}") from None
+    return message

@@ -13,18 +13,17 @@ class Neighbour:
     """State of one live link. `active`: in the overlay's active view, so gossip flows on it."""
 
     __slots__ = (
+        "accused",
         "active",
         "allowance",
         "allowance_at",
         "busy_at",
         "dropped",
         "due",
-        "accused",
         "eager",
         "forwarded_at",
         "heard",
         "id",
-        "lazy",
         "misses",
         "obituary_at",
         "parted_at",
@@ -46,7 +45,6 @@ class Neighbour:
         self.due = now  # when the detector next looks
         self.probes = 0  # unanswered since `heard`
         self.eager = True  # records are pushed here; otherwise announced
-        self.lazy: list[int] = []  # ids to announce at the next flush
         self.told: set[int] = set()  # ids that the peer announced and we lacked
         self.misses = 0  # evidence that the peer should push to us, see broadcast
         self.pruned_at = float("-inf")

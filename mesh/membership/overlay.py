@@ -32,7 +32,7 @@ LINKS_MAX = 256  # links held, neighbours or not; others are released at once
 WALK_TTL = 6  # the paper's active random walk length
 WALK_PASSIVE_TTL = 3  # the paper's passive random walk length
 SHUFFLE_TTL = 4  # far enough to leave the neighbourhood of a node with five neighbours
-SHUFFLE_S = 30.0  # 16 kB an hour; a view of 30 is renewed in two minutes
+SHUFFLE_S = 60.0  # a view of 30 is renewed in four minutes, for ten messages of 400 bytes
 SAMPLE = 8  # nodes in an exchange
 CONNECT_S = 10.0  # a link through a relay is made in less; then the candidate is given up
 REPAIR_S = 1.0  # between attempts to fill the view, and between repeats of a request
@@ -306,7 +306,6 @@ class Overlay:
 
     def _deactivate(self, neighbour: Neighbour) -> None:
         neighbour.active = False
-        neighbour.lazy.clear()
         self.active.pop(neighbour.id, None)
         self.view_version += 1
 

@@ -82,7 +82,7 @@ class Network:
         self,
         size: int,
         seed: int,
-        loss: Loss = Loss(),  # noqa: B008 - frozen
+        loss: Loss = Loss(),
         delay_s: tuple[float, float] = LAN_DELAY_S,
         duplicates: float = 0.0,
     ) -> None:
@@ -233,7 +233,8 @@ class Network:
             if not node.up:
                 continue
             if what == _WAKE:
-                self._wake(node)
+                if node.wake_at == self.now:  # otherwise it was set to ring earlier since
+                    self._wake(node)
             elif what == _DELIVER:
                 self._deliver(node, argument)
             else:
@@ -264,10 +265,8 @@ class Network:
 
     def _wake(self, node: SimNode) -> None:
         node.wake_at = float("inf")
-        now = self.now * node.drift + node.offset
-        deadline = node.gossip.deadline()
-        if deadline is not None and deadline <= now + 1e-9:
-            node.gossip.on_deadline(now)
+        # A clock that drifts may show its own alarm time a little early.
+        node.gossip.on_deadline(self.now * node.drift + node.offset + _ROUNDING_S)
         self._after(node)
 
     def _deliver(self, node: SimNode, argument: object) -> None:
@@ -301,10 +300,10 @@ class Network:
                 self.on_gone(node.index, output.node, output.reason)
         deadline = gossip.deadline()
         if deadline is not None:
-            when = (deadline - node.offset) / node.drift
-            if when < node.wake_at - 1e-9:
+            when = max((deadline - node.offset) / node.drift, self.now)
+            if when < node.wake_at:
                 node.wake_at = when
-                self._push(max(when, self.now), _WAKE, node.index, None)
+                self._push(when, _WAKE, node.index, None)
 
     def _send(self, source: int, target: int, data: bytes) -> None:
         node = self.nodes[source]
@@ -430,6 +429,7 @@ class Network:
 
 _WAKE, _DELIVER, _CONNECTED, _CALL = range(4)
 _BURST_LOSS = 0.9
+_ROUNDING_S = 1e-6
 _RTO_MIN_S = 0.2  # Linux
 _NODE_IDS: list[NodeId] = []
 

@@ -11,7 +11,7 @@ from mesh.identity.key import SecretKey, verify
 from mesh.identity.membership import Membership, found_network
 from mesh.identity.moment import CLOCK_TOLERANCE_S, moment
 from mesh.identity.wire import encode
-from mesh.model import Role
+from mesh.model import Role, Verify
 
 DAY = 86_400
 YEAR = 366 * DAY
@@ -21,6 +21,16 @@ def refusal(membership: Membership, chain: Chain, now: float) -> str:
     with pytest.raises(Refused) as raised:
         membership.check(chain, now)
     return str(raised.value)
+
+
+def counting(asked: list[bytes]) -> Verify:
+    """Real verification that notes whose signature was asked about."""
+
+    def check(node_id: bytes, message: bytes, signature: bytes) -> bool:
+        asked.append(node_id)
+        return verify(node_id, message, signature)
+
+    return check
 
 
 def test_first_node(network: Any) -> None:
@@ -64,8 +74,8 @@ def test_a_signature_of_another_kind(network: Any) -> None:
 
 
 def test_what_a_stranger_invents_costs_one_signature(network: Any) -> None:
-    asked = []
-    membership = Membership(network.own, lambda *what: (asked.append(what), verify(*what))[1])
+    asked: list[bytes] = []
+    membership = Membership(network.own, counting(asked))
     stranger = SecretKey(b"x" * 32)
     own = network.longest()
     links = tuple(sign_statement(own.network, link.statement, stranger) for link in own.links)
@@ -75,8 +85,8 @@ def test_what_a_stranger_invents_costs_one_signature(network: Any) -> None:
 
 
 def test_good_signatures_are_asked_once(network: Any) -> None:
-    asked = []
-    membership = Membership(network.own, lambda *what: (asked.append(what), verify(*what))[1])
+    asked: list[bytes] = []
+    membership = Membership(network.own, counting(asked))
     chain = network.longest()
     for _ in range(3):
         membership.check(parse_chain_untrusted(chain.data), network.now)
@@ -256,10 +266,13 @@ def test_states_that_do_not_fit(network: Any) -> None:
 def test_uses_learnt_from_others(network: Any) -> None:
     membership = network.membership()
     chain = network.join(network.invite(), "a")
-    assert membership.learn_use(chain)
-    assert not membership.learn_use(chain)
+    assert membership.learn_use(chain, network.now)
+    assert not membership.learn_use(chain, network.now)
     membership.forget_ended(network.now + 2 * YEAR)
     assert len(membership.uses) == 0
+    assert not membership.learn_use(chain, network.now + 2 * YEAR)
+    assert membership.learn_use(chain, network.now + YEAR)
+    assert not membership.learn_use(network.own, network.now)
     links = (chain.links[0], Link(chain.links[1].statement, chain.links[1].body, bytes(64)))
     with pytest.raises(Refused, match="forged"):
-        membership.learn_use(make_chain(chain.network, links))
+        membership.learn_use(make_chain(chain.network, links), network.now)

@@ -1,9 +1,9 @@
 """The owner key on paper."""
 
 import pytest
+from nacl.pwhash import argon2id
 
 from mesh.errors import Refused, StateError, Unavailable, WireError
-from mesh.identity import owner as module
 from mesh.identity.key import SecretKey
 from mesh.identity.line import write_line
 from mesh.identity.owner import ENTROPY_BYTES, Cost, OwnerExport, export_owner, parse_owner_untrusted
@@ -65,7 +65,7 @@ def test_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> bytes:
         raise RuntimeError("libsodium")
 
-    monkeypatch.setattr(module.argon2id, "kdf", fail)
+    monkeypatch.setattr(argon2id, "kdf", fail)
     with pytest.raises(Unavailable, match="memory"):
         parse_owner_untrusted(LINE).open(PASSPHRASE)
 

@@ -8,6 +8,7 @@ import pytest
 
 from mesh.identity import store as module
 from mesh.identity.key import SecretKey
+from mesh.identity.line import write_line
 from mesh.identity.store import IdentityStore, StoreError
 
 
@@ -91,7 +92,7 @@ def test_every_flipped_character_of_a_key_is_found(store: IdentityStore, folder:
 
 def test_a_key_of_a_wrong_length(store: IdentityStore, folder: Path) -> None:
     store.node_key()
-    (folder / "node.key").write_text(module.write_line("fwkey", 1, b"short"))
+    (folder / "node.key").write_text(write_line("fwkey", 1, b"short"))
     with pytest.raises(StoreError, match="damaged"):
         store.node_key()
 
