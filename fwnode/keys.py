@@ -101,7 +101,7 @@ class Keyring:
 
     def all(self) -> list[StreamKey]:
         """Every key, oldest first."""
-        return sorted(self._by_digest.values(), key=lambda key: (key.created_unix_s, key.id))
+        return sorted(self._by_digest.values(), key=lambda key: key.created_unix_s)
 
     def match(self, text: str) -> StreamKey | None:
         """The key that this text is, or None."""

@@ -137,7 +137,8 @@ class Database:
         """All stream keys."""
         with self._transaction() as connection:
             rows = connection.execute(
-                "SELECT id, digest, pattern, label, created_unix_s, last_used_unix_s FROM stream_keys"
+                "SELECT id, digest, pattern, label, created_unix_s, last_used_unix_s "
+                "FROM stream_keys ORDER BY rowid"
             ).fetchall()
         return Keyring(StreamKey(*row) for row in rows)
 

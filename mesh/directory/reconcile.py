@@ -1,8 +1,8 @@
 """Comparing directories with a neighbour: fingerprints of ranges, split where they differ, then ids.
 
 One comparison costs 100 bytes when nothing differs, and steps that grow with the logarithm of the table's
-size when something does. What is learned is announced or fetched like anything broadcast, after a delay in which most of a
-difference between two live nodes (records still spreading) goes away by itself.
+size when something does. What is learned is announced or fetched like anything broadcast, after a delay in
+which most of a difference between two live nodes (records still spreading) goes away by itself.
 """
 
 from mesh.directory.table import Directory

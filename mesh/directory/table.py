@@ -2,8 +2,8 @@
 
 A grave remembers the generation at which a node died or left, so that nobody's old copy brings it back;
 only a higher generation does. Ids of records are kept by their first four bits with a running exclusive-or,
-which is what comparing with a neighbour starts from. A node can give its own records colliding ids; then a neighbour
-that lacks one of them learns of it a version later, and nobody else's records are touched.
+which is what comparing with a neighbour starts from. A node can give its own records colliding ids; then a
+neighbour that lacks one of them learns of it a version later, and nobody else's records are touched.
 """
 
 from collections.abc import Callable, Iterator

@@ -24,6 +24,7 @@ from mesh.membership.outbox import Outbox
 from mesh.model import NodeId
 
 ACTIVE_MAX = 7  # with itself eight: up to here everybody knows everybody
+ACTIVE_LARGE = 6  # most in a larger network: every link costs heartbeats and a copy of what is urgent
 ACTIVE_FILL = 5  # what a larger network is repaired to: ln(1000) / ln(4); the paper's own figure at 10,000
 PASSIVE_MAX = 30  # the paper's figure: six times the active view
 PASSIVE_LOW = 3  # below it `wants_candidates` asks for more
@@ -121,7 +122,7 @@ class Overlay:
             return
         others = [other for other in self.active.values() if other is not neighbour and other.id != node]
         if message.ttl == 0 or not others:
-            if len(self.active) < ACTIVE_MAX:
+            if len(self.active) < self._limit():
                 self.want(node, now)
             else:
                 self.learn(node)
@@ -133,7 +134,7 @@ class Overlay:
     def on_adopt(self, neighbour: Neighbour, message: Adopt, now: float) -> None:
         """Asked to be a neighbour: yes if there is room, or if the peer has nobody."""
         if not neighbour.active:
-            if len(self.active) >= ACTIVE_MAX and not message.urgent:
+            if len(self.active) >= self._limit() and not message.urgent:
                 self._outbox.send(neighbour, Part(), now)
                 return
             self._make_room(now)
@@ -147,7 +148,7 @@ class Overlay:
         if neighbour.active:
             return
         request = self._pending.get(neighbour.id)
-        if len(self.active) < ACTIVE_MAX or (request is not None and request.urgent):
+        if len(self.active) < self._limit() or (request is not None and request.urgent):
             self._make_room(now)
             self.activate(neighbour, now)
         else:
@@ -256,11 +257,16 @@ class Overlay:
 
     def deadline(self) -> float:
         """When `on_deadline` is next due."""
-        if self._pending or len(self.links) > len(self.active):
+        if self._pending:
             return min(self._repair_at, self._shuffle_at)
         if len(self.active) < self._target() and (self.passive or not self.active):
             return min(self._repair_at, self._shuffle_at)
+        if len(self.links) > len(self.active):
+            return min(self._repair_at + IDLE_LINK_S, self._shuffle_at)
         return self._shuffle_at
+
+    def _limit(self) -> int:
+        return ACTIVE_MAX if self.population <= ACTIVE_MAX + 1 else ACTIVE_LARGE
 
     def _target(self) -> int:
         return ACTIVE_MAX if self.population <= ACTIVE_MAX + 1 else ACTIVE_FILL
@@ -299,7 +305,7 @@ class Overlay:
                 self._outbox.release(link.id, "idle")
 
     def _make_room(self, now: float) -> None:
-        if len(self.active) >= ACTIVE_MAX:
+        while len(self.active) >= self._limit():
             evicted = self._random.choice(list(self.active.values()))
             self.part(evicted, now)
             self.learn(evicted.id)

@@ -1,0 +1,204 @@
+"""Measures the mesh's figures on simulated networks and prints them beside a model of memberlist.
+
+`scripts/sim --report` prints the table; `scripts/sim --report --quick` a rough one in seconds.
+`scripts/sim --nodes N --seconds S` runs one network and says what it cost.
+"""
+
+import argparse
+import gc
+import math
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+
+from figures import FalseDeaths, Spread, begin_load, measure_crash, measure_updates  # noqa: E402 - see above
+from memberlist_model import LAN, WAN, Memberlist, Profile  # noqa: E402 - see above
+from simulator import LAN_DELAY_S, WAN_DELAY_S, Loss, Network  # noqa: E402 - see above
+
+WARM_UP_S = 5.0
+
+
+def network(options: argparse.Namespace, loss: Loss, delay_s: tuple[float, float] = LAN_DELAY_S) -> Network:
+    made = Network(options.nodes, options.seed, loss, delay_s)
+    made.start_settled()
+    made.run(WARM_UP_S)
+    return made
+
+
+def baseline_updates(options: argparse.Namespace, profile: Profile) -> Spread:
+    model = Memberlist(options.nodes, options.loss, profile, options.seed)
+    model.run(WARM_UP_S)
+    began: dict[tuple[int, int], float] = {}
+    left: dict[tuple[int, int], int] = {}
+    times = []
+
+    def updated(_: int, subject: int, incarnation: int) -> None:
+        key = (subject, incarnation)
+        if key in left:
+            left[key] -= 1
+            if left[key] == 0:
+                times.append(model.now - began[key])
+
+    model.on_update = updated
+    for subject in range(options.updates):
+        key = (subject, model.update(subject))
+        began[key], left[key] = model.now, math.ceil((options.nodes - 1) * 0.999)
+        model.run(0.5)
+    model.run(10.0)
+    return Spread(0.999, sorted(times + [math.inf] * (options.updates - len(times))))
+
+
+def baseline_crash(options: argparse.Namespace, profile: Profile) -> float:
+    model = Memberlist(options.nodes, options.loss, profile, options.seed)
+    model.run(WARM_UP_S)
+    model.nodes[options.nodes // 2].up = False
+    began = model.now
+    while model.known_dead(options.nodes // 2) < 0.99 * (options.nodes - 1):
+        if model.now - began > 150:
+            return math.inf
+        model.run(0.1)
+    return model.now - began
+
+
+def baseline_steady(options: argparse.Namespace) -> tuple[float, float]:
+    """False deaths per node-hour and bytes per node and second."""
+    model = Memberlist(options.nodes, options.loss, LAN, options.seed)
+    model.run(options.seconds)
+    hours = options.nodes * options.seconds / 3600
+    return len(model.false_deaths) / hours, model.bytes / options.nodes / options.seconds
+
+
+def row(what: str, ours: str, wanted: str, baseline: str) -> None:
+    print(f"| {what} | {ours} | {wanted} | {baseline} |", flush=True)
+
+
+def report_updates(options: argparse.Namespace) -> None:
+    lan, wan = baseline_updates(options, LAN), baseline_updates(options, WAN)
+    known = f"{lan.quantile(0.5):.2f} / {lan.quantile(0.99):.2f} LAN, {wan.quantile(0.5):.2f} / "
+    known += f"{wan.quantile(0.99):.2f} WAN"
+    lossy = Loss(options.loss)
+    for name, loss, delay_s in (
+        ("messages lost, LAN", lossy, LAN_DELAY_S),
+        ("messages lost in bursts of 1 s, LAN", Loss(options.loss, burst_s=1.0), LAN_DELAY_S),
+        ("TCP, packets lost, LAN", Loss(options.loss, resent=True), LAN_DELAY_S),
+        ("messages lost, WAN", lossy, WAN_DELAY_S),
+    ):
+        spread = measure_updates(network(options, loss, delay_s), options.updates, 0.5)
+        row(
+            f"update seen by 99.9 %, median / p99, s ({name})",
+            f"{spread.quantile(0.5):.2f} / {spread.quantile(0.99):.2f}",
+            "0.60 / 1.00",
+            known,
+        )
+
+
+def report_crashes(options: argparse.Namespace) -> None:
+    known = f"{baseline_crash(options, LAN):.1f} LAN, {baseline_crash(options, WAN):.1f} WAN"
+    made = network(options, Loss(options.loss))
+    times = sorted(measure_crash(made, index) for index in range(options.crashes))
+    row(
+        "crash known by 99 %, median / worst, s",
+        f"{times[len(times) // 2]:.1f} / {times[-1]:.1f}",
+        "8",
+        known,
+    )
+
+
+def report_steady(options: argparse.Namespace) -> None:
+    deaths, cost = baseline_steady(options)
+    hours = options.nodes * options.seconds / 3600
+    for name, loss, wanted in (
+        (f"{options.loss:.0%} loss", Loss(options.loss), "0.001"),
+        (f"{2 * options.loss:.0%} loss", Loss(2 * options.loss), "0.01"),
+        (f"{options.loss:.0%} in bursts of 1 s", Loss(options.loss, burst_s=1.0), "0.001"),
+    ):
+        made = network(options, loss)
+        counted = FalseDeaths(made)
+        made.run(options.seconds)
+        rate = len(counted.victims) / hours
+        row(f"false deaths a node-hour, {name}, {hours:.0f} h", f"{rate:.4f}", wanted, f"{deaths:.3f}")
+    made = network(options, Loss(options.loss))
+    rate = begin_load(made)
+    made.run(WARM_UP_S)
+    before = made.bytes
+    made.run(10.0)
+    ours = (made.bytes - before) / 10.0 / options.nodes
+    row(
+        f"control traffic, {rate:.1f} load records a second, B/s a node", f"{ours:.0f}", "7000", f"{cost:.0f}"
+    )
+
+
+def report_speed(options: argparse.Namespace) -> None:
+    digests = []
+    for seconds in (60.0, 60.0, 600.0):
+        began = time.perf_counter()
+        made = network(options, Loss(options.loss))
+        made.run(min(seconds, options.seconds * 10) - WARM_UP_S)
+        took = time.perf_counter() - began
+        digests.append(made.digest)
+    same = "identical" if digests[0] == digests[1] else "DIFFERENT"
+    row(f"{options.nodes} nodes, {made.now:.0f} simulated s, wall clock s", f"{took:.0f}, {same}", "60", "-")
+
+
+def run_one(options: argparse.Namespace) -> None:
+    began = time.perf_counter()
+    made = Network(options.nodes, options.seed, Loss(options.loss))
+    if options.join:
+        made.start_all()
+    else:
+        made.start_settled()
+    started = time.perf_counter()
+    messages, traffic, since = made.messages, made.bytes, made.now
+    made.run(options.seconds)
+    took = time.perf_counter() - started
+    counters = [node.gossip.counters for node in made.nodes]
+    passed = made.now - since
+    print(f"nodes {options.nodes}, seed {options.seed}, loss {options.loss:.0%}, simulated {passed:.0f} s")
+    print(f"start {started - began:.1f} s, run {took:.1f} s of wall clock, digest {made.digest:08x}")
+    print(f"{(made.messages - messages) / passed / options.nodes:.1f} messages and ", end="")
+    print(f"{(made.bytes - traffic) / passed / options.nodes:.0f} bytes a second and node")
+    print(f"accusations {sum(c.accusations_made for c in counters)}, ", end="")
+    print(f"refutations {sum(c.refutations for c in counters)}, deaths {sum(c.deaths for c in counters)}")
+    print("consistent" if made.is_consistent() else "not consistent at this moment")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/sim", description=__doc__.splitlines()[0])
+    parser.add_argument("--report", action="store_true", help="measure and print the table")
+    parser.add_argument("--quick", action="store_true", help="with --report: 200 nodes, seconds")
+    parser.add_argument("--only", choices=list(_SECTIONS), help="with --report: one section")
+    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=60.0, help="simulated, for rates and single runs")
+    parser.add_argument("--loss", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--updates", type=int, default=100)
+    parser.add_argument("--crashes", type=int, default=10)
+    parser.add_argument("--join", action="store_true", help="start by joining one after another")
+    options = parser.parse_args()
+    gc.disable()  # nothing here makes cycles; looking for them among millions of objects takes a third
+    if not options.report:
+        run_one(options)
+        return
+    if options.quick:
+        options.nodes, options.seconds, options.updates, options.crashes = 200, 20.0, 20, 3
+    print(f"{options.nodes} nodes, {options.loss:.0%} loss, seed {options.seed}")
+    row("what", "here", "wanted at most", "memberlist model")
+    row("---", "---", "---", "---")
+    for name, section in _SECTIONS.items():
+        if options.only in (None, name):
+            section(options)
+            gc.collect()
+
+
+_SECTIONS = {
+    "updates": report_updates,
+    "crashes": report_crashes,
+    "steady": report_steady,
+    "speed": report_speed,
+}
+
+if __name__ == "__main__":
+    main()
