@@ -94,7 +94,7 @@ class Publication:
         self._tracks: dict[int, _Incoming] = {}
         self._expected = frozenset(Kind)
         self._ready: list[Track] = []  # described while frames are held
-        self._held: list[Frame] | None = []
+        self._held: list[tuple[Frame, float]] | None = []  # with when each came
         self._held_bytes = 0
 
     def on_data(self, payload: bytes) -> None:
@@ -235,9 +235,9 @@ class Publication:
         if held is None:
             self._writer.write(frame, now)
             return
-        held.append(frame)
+        held.append((frame, now))
         self._held_bytes += len(frame.data)
-        waited_us = abs(frame.dts_us - held[0].dts_us)
+        waited_us = abs(frame.dts_us - held[0][0].dts_us)
         full = waited_us >= HOLD_US or len(held) >= HOLD_FRAMES or self._held_bytes >= HOLD_BYTES
         if full or self._all_known():
             self._release(now)
@@ -251,8 +251,8 @@ class Publication:
         ready, self._ready = self._ready, []
         for track in ready:
             self._writer.describe(track, now)
-        for frame in held or ():
-            self._writer.write(frame, now)
+        for frame, came_at in held or ():
+            self._writer.write(frame, came_at)
 
 
 def _lengths_fit(data: bytes) -> bool:

@@ -25,6 +25,7 @@ class Writer:
         self.tracks: dict[int, Track] = {}
         self.described: list[Track] = []
         self.frames: list[Frame] = []
+        self.came_at: list[float] = []
         self.flushes = 0
 
     def describe(self, track: Track, now: float) -> None:
@@ -35,6 +36,7 @@ class Writer:
         if frame.track_id not in self.tracks:
             raise StateError("not described")
         self.frames.append(frame)
+        self.came_at.append(now)
 
     def flush(self, now: float) -> None:
         self.flushes += 1
@@ -97,6 +99,17 @@ def test_frames_wait_for_the_tracks_that_metadata_announces(feeder: Feeder) -> N
     feeder.audio(b"\xaf\x01x", 20)
     assert [track.id for track in feeder.writer.described] == [1, 2]
     assert [frame.dts_us for frame in feeder.writer.frames] == [0, 20_000]
+
+
+def test_frames_that_waited_are_written_with_the_time_they_came(feeder: Feeder) -> None:
+    media = feeder.publication.on_media
+    feeder.metadata(videocodecid=7.0, audiocodecid=10.0)
+    media(VIDEO, 0, b"\x17\0\0\0\0" + AVCC, 1.0)
+    media(VIDEO, 0, b"\x17\x01\0\0\0" + NAL, 1.1)
+    media(VIDEO, 40, b"\x27\x01\0\0\0" + NAL, 1.2)
+    media(AUDIO, 0, b"\xaf\0" + ASC, 1.5)
+    media(AUDIO, 10, b"\xaf\x01sound", 1.6)
+    assert feeder.writer.came_at == [1.1, 1.2, 1.6]
 
 
 def test_without_metadata_both_kinds_are_waited_for_a_second(feeder: Feeder) -> None:
