@@ -239,6 +239,8 @@ class Gossip:
         """Say goodbye to everybody: others know at once. Nothing can be published afterwards."""
         if self._left:
             return
+        for neighbour in self.overlay.active.values():
+            neighbour.eager = True  # there is no time for announcements
         self._publish(Kind.GOODBYE, 1, b"", now)
         for neighbour in list(self.overlay.active.values()):
             self.overlay.part(neighbour, now)

@@ -186,7 +186,7 @@ class Network:
         node = self.nodes[index]
         node.gossip.leave(self.clock(node))
         self._after(node)
-        self.crash(index)
+        self.call_at(self.now + self.delay_s[1], lambda: self.crash(index))
 
     def publish(self, index: int, kind: Kind, payload: bytes) -> Record | None:
         """A node says something; returns the newest record of the kind."""

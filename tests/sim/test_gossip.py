@@ -1,4 +1,4 @@
-"""Networks of 10 to 200 gossip cores: joins, leaves, crashes, partitions, clocks, losses, slow nodes, liars."""
+"""Networks of 2 to 200 gossip cores: joins, leaves, crashes, partitions, clocks, losses, slow and lying nodes."""
 
 import math
 
