@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from mesh.directory import reconcile
+from mesh.directory.lives import Lives
 from mesh.directory.record import (
     PAYLOAD_BYTES_MAX,
     Kind,
@@ -26,11 +27,8 @@ from mesh.directory.record import (
 )
 from mesh.directory.table import Directory, Grave, Offered
 from mesh.errors import StateError, WireError
-from mesh.membership import detector
 from mesh.membership.broadcast import Broadcast
 from mesh.membership.message import (
-    BATCH_MAX,
-    MESSAGE_BYTES_MAX,
     Adopt,
     Adopted,
     Beat,
@@ -39,7 +37,6 @@ from mesh.membership.message import (
     ForwardJoin,
     Have,
     Join,
-    Message,
     Part,
     Prune,
     Push,
@@ -49,37 +46,24 @@ from mesh.membership.message import (
     Want,
     encode,
     parse_message_untrusted,
+    pushes,
 )
-from mesh.membership.neighbour import FLOOD_MESSAGES, Neighbour
+from mesh.membership.neighbour import FLOOD_MESSAGES, MESSAGE_COST_BYTES, Neighbour
 from mesh.membership.outbox import Connect, Outbox, Release, Send
 from mesh.membership.overlay import ACTIVE_MAX, Overlay
-from mesh.membership.suspicion import (
-    Accusation,
-    Suspicions,
-    Vouch,
-    accusation_id,
-    parse_accusation_untrusted,
-    parse_vouch_untrusted,
-    sign_accusation,
-    sign_vouch,
-)
+from mesh.membership.suspicion import Accusation, accusation_id
 from mesh.model import NetworkId, NodeId, Signer, Verify
 
 RECONCILE_S = 5.0  # between comparisons with a neighbour
 REFRESH_S = 1800.0  # a node repeats one record: who has not heard of it for three of these forgets it
 COLLECT_S = 60.0  # between garbage collections
 LOAD_EVERY_S = 5.0  # load is published at most this often; the newest waits
-VOUCH_EVERY_S = 0.5  # between vouches while the view changes
 TICK_MIN_S = 0.1  # between two turns of everything that is not urgent
 REWIRE_S = 60.0  # between links to somebody anywhere: a partition may have ended, or views be lopsided
 REWIRE_DEAD = 0.75  # how often that is somebody declared dead, if there is one
-WATCHED_MAX = 16  # neighbours whose link broke, timed until they are back or dead
 PRUNE_AGAIN_S = 0.5  # a prune may be lost; pushes already under way must not each cause one
-OBITUARY_EVERY_S = 0.2  # answers to records of the dead, per link
 OBITUARY_MAX = 32  # dead nodes in one such answer
-ACCUSATION_COST_BYTES = 8 * 1024  # of a link's allowance: two signatures to check
 FETCHED_MAX = 1024  # ids remembered as fetched, so that a push overtaken by the fetch prunes nobody
-LIVELY_S = 3.0  # a neighbour heard this lately is told of its death rather than cut off
 
 
 class Changed(msgspec.Struct, frozen=True, gc=False):
@@ -108,7 +92,6 @@ class GossipCounters:
     fetched: int = 0
     flooded: int = 0  # messages over a link's allowance, dropped
     owner_flooded: int = 0  # records over their owner's allowance, dropped
-    accusations_made: int = 0
     refutations: int = 0
     deaths: int = 0
 
@@ -142,23 +125,29 @@ class Gossip:
         self._random = random
         self._parse = parse
         self._broadcast = Broadcast(self.node)
-        self._suspicions = Suspicions()
-        self._watched: dict[NodeId, Neighbour] = {}
+        self._lives = Lives(
+            signer,
+            network,
+            verify,
+            self.directory,
+            self.overlay,
+            self.outbox,
+            random,
+            refute=self._refute,
+            gone=self._on_dead,
+        )
+        self._lives.rise(generation)
         self._fetched: dict[int, None] = {}
         self._events: list[Output] = []
         self._own: dict[int, Record] = {}
         self._load_at = float("-inf")
         self._load_waiting: bytes | None = None
-        self._vouch: Vouch | None = None
-        self._vouch_sequence = 0
-        self._vouched_view = -1
         self._left = False
         self._reconcile_at = now + random.random() * RECONCILE_S
         self._refresh_at = now + random.random() * REFRESH_S
         self._collect_at = now + random.random() * COLLECT_S
         self._rewire_at = now + (0.5 + random.random()) * REWIRE_S
         self._tick_at = now
-        self._vouch_at = now
         self._handlers: dict[type, Callable[[Neighbour, Any, float], None]] = {
             Push: self._on_push,
             Have: self._on_have,
@@ -174,7 +163,7 @@ class Gossip:
             Shuffled: lambda neighbour, message, now: self.overlay.on_shuffled(message, now),
             Compare: self._on_compare,
             Content: self._on_content,
-            Vouched: self._on_vouched,
+            Vouched: self._lives.on_vouched,
         }
 
     # --- from the shell
@@ -186,24 +175,21 @@ class Gossip:
         if self.directory.is_forbidden(peer):
             self.outbox.release(peer, "forbidden")
             return
-        self._watched.pop(peer, None)
-        neighbour = self.overlay.link_up(peer, peer in self.directory, now)
-        grave = self.directory.grave(peer)
-        if grave is not None and not grave.left:
-            self._send_obituaries(neighbour, [grave], now)
-        self._tick_at = min(self._tick_at, now + TICK_MIN_S)
+        self._lives.link_up(self.overlay.link_up(peer, peer in self.directory, now), now)
+        self._soon(now)
 
     def link_down(self, peer: NodeId, now: float) -> None:
         """The link broke. A neighbour is dialled again and, if it stays away, accused."""
         neighbour = self.overlay.link_down(peer)
-        if neighbour is not None and peer in self.directory and len(self._watched) < WATCHED_MAX:
-            self._watched[peer] = neighbour
-            neighbour.due = now
-            self.overlay.want(peer, now)
-        self._tick_at = min(self._tick_at, now + TICK_MIN_S)
+        if neighbour is not None:
+            self._lives.link_down(neighbour, now)
+        self._soon(now)
 
     def receive(self, peer: NodeId, data: bytes, now: float) -> None:
-        """One whole message from a link that is up; raises WireError: drop the link."""
+        """One whole message from a link that is up.
+
+        Raises WireError after letting the peer go for a minute (`Release` is among the outputs).
+        """
         neighbour = self.overlay.links.get(peer)
         if neighbour is None:
             return  # released a moment ago: what was on its way is void
@@ -213,12 +199,16 @@ class Gossip:
         if not neighbour.admit(len(data), now):
             counters.flooded += 1
             if neighbour.dropped >= FLOOD_MESSAGES:
-                self.overlay.drop(peer, "flood")
+                self.overlay.shun(peer, "flood", now)
             return
-        message = parse_message_untrusted(data)
         neighbour.heard = now
         neighbour.probes = neighbour.accused = 0
-        self._handlers[type(message)](neighbour, message, now)
+        try:
+            message = parse_message_untrusted(data)
+            self._handlers[type(message)](neighbour, message, now)
+        except WireError as error:
+            self.overlay.shun(peer, str(error), now)
+            raise
 
     def publish(self, kind: Kind | int, payload: bytes, now: float) -> None:
         """Say something of this node; an empty payload takes it back. Load waits its turn, newest only."""
@@ -251,7 +241,7 @@ class Gossip:
         known = node in self.directory
         self.directory.forbid(node)
         self.overlay.drop(node, "forbidden")
-        self._watched.pop(node, None)
+        self._lives.closed(node)
         if known:
             self._events.append(Gone(node, "forbidden"))
 
@@ -309,7 +299,7 @@ class Gossip:
                 duplicates += record.id not in self._fetched
             else:
                 self._refused(record, offered, buried)
-        accusations = self._new_accusations(neighbour, message.accusations, now)
+        accusations = self._take_accusations(neighbour, message.accusations, now)
         if message.aside:
             self._note_fetched(fresh)
         elif duplicates and not fresh and not accusations:
@@ -317,19 +307,18 @@ class Gossip:
         if fresh or accusations:
             self._spread(fresh, accusations, neighbour, now, message.aside)
         if buried:
-            self._send_obituaries(neighbour, list(buried.values()), now)
+            self._lives.send_obituaries(neighbour, list(buried.values()), now)
         self.counters.duplicates += duplicates
 
     def _taken(self, record: Record, first: bool) -> None:
         """A record went into the directory."""
         self._events.append(Changed(record))
         if record.kind == Kind.GOODBYE:
-            self._suspicions.clear(record.owner)
-            self._watched.pop(record.owner, None)
+            self._lives.closed(record.owner)
             self.overlay.drop(record.owner, "left")
             self._events.append(Gone(record.owner, "left"))
         elif first:
-            self._suspicions.clear(record.owner)
+            self._lives.suspicions.clear(record.owner)
             self.overlay.population = self.directory.population
             self.overlay.learn(record.owner)
 
@@ -369,7 +358,7 @@ class Gossip:
                 continue
             if neighbour.eager:
                 if not batches:
-                    batches = _batches(records, accusations, late)
+                    batches = pushes([r.blob for r in records], [a.blob for a in accusations], aside=late)
                 for data in batches:
                     self.outbox.send_bytes(neighbour, data, now)
             else:
@@ -393,27 +382,30 @@ class Gossip:
         self._broadcast.announced(neighbour, message.ids, message.old, self._knows, now)
 
     def _knows(self, identity: int) -> bool:
-        return self.directory.has(identity) or self._suspicions.holds(identity) is not None
+        return self.directory.has(identity) or self._lives.suspicions.holds(identity) is not None
 
     def _on_want(self, neighbour: Neighbour, message: Want, now: float) -> None:
         if message.graft and neighbour.active:
             neighbour.eager = True
-        self._send_items(neighbour, message.ids, now)
+        sent = self.outbox.bytes_out
+        if neighbour.allowance > 0:
+            self._send_items(neighbour, message.ids, now)
+        neighbour.allowance -= self.outbox.bytes_out - sent
 
     def _send_items(self, neighbour: Neighbour, identities: list[int], now: float) -> None:
         """Push what we have of these, aside from the tree."""
-        records = []
-        accusations = []
+        records: list[bytes] = []
+        accusations: list[bytes] = []
         for identity in identities:
             record = self.directory.by_id(identity)
             if record is not None:
-                records.append(record)
+                records.append(record.blob)
                 continue
-            accusation = self._suspicions.holds(identity)
+            accusation = self._lives.suspicions.holds(identity)
             if accusation is not None:
-                accusations.append(accusation)
+                accusations.append(accusation.blob)
         if records or accusations:
-            for data in _batches(records, accusations, True):
+            for data in pushes(records, accusations, aside=True):
                 self.outbox.send_bytes(neighbour, data, now)
 
     def _on_prune(self, neighbour: Neighbour, message: Prune, now: float) -> None:
@@ -426,12 +418,18 @@ class Gossip:
 
     def _on_compare(self, neighbour: Neighbour, message: Compare, now: float) -> None:
         for answer in reconcile.on_compare(self.directory, message):
-            self.outbox.send(neighbour, answer, now)
+            self._answer(neighbour, encode(answer), now)
 
     def _on_content(self, neighbour: Neighbour, message: Content, now: float) -> None:
         for answer in reconcile.on_content(self.directory, message):
-            self.outbox.send(neighbour, answer, now)
+            self._answer(neighbour, encode(answer), now)
         self._broadcast.announced(neighbour, message.ids, True, self._knows, now)
+
+    def _answer(self, neighbour: Neighbour, data: bytes, now: float) -> None:
+        """What a small question may cost us counts against who asks."""
+        if neighbour.allowance > 0:
+            neighbour.allowance -= len(data) + MESSAGE_COST_BYTES
+            self.outbox.send_bytes(neighbour, data, now)
 
     # --- neighbours
 
@@ -439,40 +437,28 @@ class Gossip:
         if not neighbour.active:
             self.overlay.on_stranger(neighbour, now)
             return
-        if message.ask:
-            detector.answer(neighbour, self.outbox, now)
-        vouch = self._vouch
-        if vouch is not None and message.vouch < vouch.sequence and neighbour.id in vouch.neighbours:
-            self.outbox.send(neighbour, Vouched(vouch.blob), now)
+        self._lives.on_beat(neighbour, message, now)
 
     def _on_join(self, neighbour: Neighbour, message: Join, now: float) -> None:
         self.overlay.on_join(neighbour, now)
-        self._view_changed(now)
+        self._soon(now)
 
     def _on_adopt(self, neighbour: Neighbour, message: Adopt, now: float) -> None:
         self.overlay.on_adopt(neighbour, message, now)
-        self._view_changed(now)
+        self._soon(now)
 
     def _on_adopted(self, neighbour: Neighbour, message: Adopted, now: float) -> None:
         was_active = neighbour.active
         self.overlay.on_adopted(neighbour, message, now)
         if neighbour.active and not was_active:
             self._compare_with(neighbour, now)
-        self._view_changed(now)
+        self._soon(now)
 
     def _on_part(self, neighbour: Neighbour, message: Part, now: float) -> None:
         self.overlay.on_part(neighbour, now)
-        self._view_changed(now)
+        self._soon(now)
 
-    def _on_vouched(self, neighbour: Neighbour, message: Vouched, now: float) -> None:
-        vouch = parse_vouch_untrusted(message.vouch, self._network, self._verify)
-        if vouch.subject != neighbour.id:
-            raise WireError("a vouch of somebody else")
-        held = neighbour.vouch
-        if held is None or (vouch.generation, vouch.sequence) > (held.generation, held.sequence):
-            neighbour.vouch = vouch
-
-    def _view_changed(self, now: float) -> None:
+    def _soon(self, now: float) -> None:
         self._tick_at = min(self._tick_at, now + TICK_MIN_S)
 
     def _usable(self, node: NodeId) -> bool:
@@ -480,49 +466,32 @@ class Gossip:
 
     # --- life and death
 
-    def _new_accusations(self, neighbour: Neighbour, blobs: list[bytes], now: float) -> list[Accusation]:
-        """Those worth sending on."""
-        fresh = []
+    def _take_accusations(self, neighbour: Neighbour, blobs: list[bytes], now: float) -> list[Accusation]:
         for blob in blobs:
             identity = accusation_id(blob)
             self._broadcast.arrived(identity)
-            if self._suspicions.holds(identity) is not None:
-                self._broadcast.has(neighbour, identity)
-                continue
-            neighbour.allowance -= ACCUSATION_COST_BYTES
-            accusation = parse_accusation_untrusted(blob, self._network, self._verify)
-            if self._weigh(accusation, now):
-                fresh.append(accusation)
+            self._broadcast.has(neighbour, identity)
+        fresh = self._lives.take_untrusted(neighbour, blobs, now) if blobs else []
+        if fresh:
+            self._soon(now)
         return fresh
 
-    def _weigh(self, accusation: Accusation, now: float) -> bool:
-        """Take in an accusation; whether it is news. One against this node is answered."""
-        vouch = accusation.vouch
-        if vouch.subject == self.node:
-            if vouch.generation >= self.generation and not self._left:
-                self._refute(accusation, now)
-            return False
-        if vouch.generation != self.directory.generation(vouch.subject):
-            return False
-        if not self._suspicions.add(accusation, now):
-            return False
-        due = self._suspicions.deadline()
-        assert due is not None
-        self._tick_at = min(self._tick_at, due)
-        return True
+    def _refute(self, generation: int, now: float) -> None:
+        """Somebody says that this node is dead: it lives on at a higher generation."""
+        if not self._left:
+            self.counters.refutations += 1
+            self._rise(generation, now)
 
-    def _refute(self, accusation: Accusation, now: float) -> None:
-        """Not dead: live on at a higher generation, without that neighbour for now."""
-        self.counters.refutations += 1
-        accuser = self.overlay.active.get(accusation.accuser)
-        if accuser is not None:
-            self.overlay.part(accuser, now)
-        self._rise(accusation.vouch.generation + 1, now)
+    def _on_dead(self, node: NodeId, now: float) -> None:
+        """A node was declared dead."""
+        self.counters.deaths += 1
+        self.overlay.population = self.directory.population
+        self._events.append(Gone(node, "dead"))
 
     def _rise(self, generation: int, now: float) -> None:
         """Begin a new generation: every record is signed again, every vouch of before is void."""
         self.generation = generation
-        self._vouched_view = -1
+        self._lives.rise(generation)
         records = [
             sign_record(self._signer, self._network, generation, old.kind, old.version, old.payload)
             for old in self._own.values()
@@ -531,7 +500,7 @@ class Gossip:
             self._own[record.kind] = record
             self.directory.put_own(record, now)
         self._spread(records, [], None, now)
-        self._view_changed(now)
+        self._soon(now)
 
     def _on_own_record(self, record: Record, now: float) -> None:
         """Our own record comes back; a newer one than ours is from a former life that outlived us."""
@@ -543,48 +512,13 @@ class Gossip:
             raise WireError("a record with a wrong signature")
         self._rise(record.generation + 1, now)
 
-    def _accuse(self, neighbour: Neighbour, final: bool, now: float) -> None:
-        """A neighbour fell silent. Without a current vouch nobody would believe us, and we do not."""
-        vouch = neighbour.vouch
-        if vouch is None or self.node not in vouch.neighbours:
-            return
-        accusation = sign_accusation(self._signer, self._network, vouch, final)
-        if self._weigh(accusation, now):
-            self.counters.accusations_made += 1
-            self._spread([], [accusation], None, now)
-
-    def _bury(self, vouch: Vouch, proof: tuple[Accusation, ...], now: float) -> None:
-        node = vouch.subject
-        blobs = tuple(accusation.blob for accusation in proof)
-        if not self.directory.bury(node, vouch.generation, now, blobs, left=False):
-            return
-        self.counters.deaths += 1
-        self._events.append(Gone(node, "dead"))
-        self.overlay.population = self.directory.population
-        self._watched.pop(node, None)
-        neighbour = self.overlay.links.get(node)
-        if neighbour is not None and now - neighbour.heard < LIVELY_S:
-            self._send_obituaries(neighbour, [Grave(vouch.generation, now, False, blobs)], now)
-        else:
-            self.overlay.drop(node, "dead")
-
-    def _send_obituaries(self, neighbour: Neighbour, graves: list[Grave], now: float) -> None:
-        """Tell a peer that has records of the dead why we do not take them."""
-        if now - neighbour.obituary_at < OBITUARY_EVERY_S:
-            return
-        neighbour.obituary_at = now
-        goodbyes = [blob for grave in graves if grave.left for blob in grave.proof]
-        accusations = [blob for grave in graves if not grave.left for blob in grave.proof]
-        for data in _blob_batches(goodbyes, accusations, True):
-            self.outbox.send_bytes(neighbour, data, now)
-
     # --- time
 
     def _tick(self, now: float) -> None:
         """Everything that is due but not urgent."""
-        self._look_at_links(now)
-        for vouch, proof in self._suspicions.verdicts(now):
-            self._bury(vouch, proof, now)
+        accusations = self._lives.look(now)
+        if accusations:
+            self._spread([], accusations, None, now)
         self.overlay.on_deadline(now)
         if self._load_waiting is not None and now >= self._load_at + LOAD_EVERY_S:
             self.publish(Kind.LOAD, self._load_waiting, now)
@@ -592,44 +526,13 @@ class Gossip:
             self._reconcile_at = now + RECONCILE_S
             if self.overlay.active:
                 self._compare_with(self._random.choice(list(self.overlay.active.values())), now)
-        if now >= self._vouch_at and self._vouched_view != self.overlay.view_version:
-            self._send_vouch(now)
+        self._lives.vouch(now)
         if now >= min(self._refresh_at, self._collect_at, self._rewire_at):
             self._rare(now)
         if self.overlay.wants_candidates and self.directory.population > 1:
             members = self.directory.members()
             self.overlay.learn(self._random.choice(members))
         self._tick_at = max(self._next_tick(), now + TICK_MIN_S)
-
-    def _look_at_links(self, now: float) -> None:
-        found = []
-        soon = now + detector.EARLY_S
-        for neighbour in self.overlay.active.values():
-            if neighbour.due <= soon:
-                finding = detector.look(neighbour, True, self.outbox, self._random, now)
-                if finding is not detector.Finding.FINE:
-                    found.append((neighbour, finding))
-        for neighbour in self._watched.values():
-            finding = detector.look(neighbour, False, self.outbox, self._random, now)
-            if finding is not detector.Finding.FINE:
-                found.append((neighbour, finding))
-        for neighbour, finding in found:
-            self._accuse(neighbour, finding is detector.Finding.DEAD, now)
-            if finding is detector.Finding.DEAD:
-                self._watched.pop(neighbour.id, None)
-                self.overlay.drop(neighbour.id, "silent")
-
-    def _send_vouch(self, now: float) -> None:
-        """Give every neighbour the list of all: they may now speak of our death."""
-        self._vouched_view = self.overlay.view_version
-        self._vouch_at = now + VOUCH_EVERY_S
-        self._vouch_sequence += 1
-        vouch = sign_vouch(
-            self._signer, self._network, self.generation, self._vouch_sequence, list(self.overlay.active)
-        )
-        self._vouch = vouch
-        for neighbour in self.overlay.active.values():
-            self.outbox.send(neighbour, Vouched(vouch.blob), now)
 
     def _rare(self, now: float) -> None:
         if now >= self._refresh_at:
@@ -651,13 +554,7 @@ class Gossip:
 
     def _next_tick(self) -> float:
         times = [self.overlay.deadline(), self._reconcile_at, self._refresh_at, self._collect_at]
-        times += [neighbour.due for neighbour in self.overlay.active.values()]
-        times += [neighbour.due for neighbour in self._watched.values()]
-        due = self._suspicions.deadline()
-        if due is not None:
-            times.append(due)
-        if self._vouched_view != self.overlay.view_version:
-            times.append(self._vouch_at)
+        times += self._lives.times()
         if self._load_waiting is not None:
             times.append(self._load_at + LOAD_EVERY_S)
         times.append(self._rewire_at)
@@ -670,27 +567,3 @@ class Gossip:
         self.overlay.population = self.directory.population
         self._events.append(Changed(record))
         self._spread([record], [], None, now)
-
-
-def _batches(records: list[Record], accusations: list[Accusation], aside: bool) -> list[bytes]:
-    """Push messages for these, each within the bounds of a message."""
-    return _blob_batches([r.blob for r in records], [a.blob for a in accusations], aside)
-
-
-def _blob_batches(records: list[bytes], accusations: list[bytes], aside: bool) -> list[bytes]:
-    room = (
-        MESSAGE_BYTES_MAX - 1024
-    )  # for lengths: 3 bytes for each of at most 2 * 512 blobs would not fit more
-    if sum(map(len, records)) + sum(map(len, accusations)) < room and len(records) <= BATCH_MAX:
-        return [encode(Push(records, accusations, aside))]
-    messages: list[Message] = []
-    for blobs, as_records in ((records, True), (accusations, False)):
-        batch: list[bytes] = []
-        for blob in blobs:
-            if batch and (len(batch) >= BATCH_MAX // 2 or sum(map(len, batch)) + len(blob) > room):
-                messages.append(Push(batch, [], aside) if as_records else Push([], batch, aside))
-                batch = []
-            batch.append(blob)
-        if batch:
-            messages.append(Push(batch, [], aside) if as_records else Push([], batch, aside))
-    return [encode(message) for message in messages]

@@ -14,6 +14,7 @@ from mesh.model import KEY_BYTES
 
 MESSAGE_BYTES_MAX = 64 * 1024  # a batch of records for a node that just joined; a frame on every carrier
 BLOB_BYTES_MAX = 8 * 1024  # one signed record or accusation
+PUSH_BYTES = MESSAGE_BYTES_MAX - 4 * 1024  # of blobs in a message: each of 512 has 3 bytes of length
 BATCH_MAX = 512  # blobs or ids in one message: 512 ids are 4.6 kB
 SAMPLE_MAX = 16  # nodes named in one shuffle or answer
 PATH_MAX = 8  # hops that a shuffle remembers to find its way back
@@ -165,3 +166,24 @@ def parse_message_untrusted(data: bytes) -> Message:
     except (msgspec.DecodeError, RecursionError) as error:
         raise WireError(f"not a gossip message: {error}") from None
     return message
+
+
+def pushes(records: list[bytes], accusations: list[bytes], *, aside: bool) -> list[bytes]:
+    """Encoded pushes of all these blobs, each within the bounds of a message."""
+    size = sum(map(len, records)) + sum(map(len, accusations))
+    if size <= PUSH_BYTES and len(records) + len(accusations) <= BATCH_MAX:
+        return [encode(Push(records, accusations, aside))]
+    batches = [encode(Push(batch, [], aside)) for batch in _batches(records)]
+    return batches + [encode(Push([], batch, aside)) for batch in _batches(accusations)]
+
+
+def _batches(blobs: list[bytes]) -> list[list[bytes]]:
+    batches: list[list[bytes]] = []
+    size = PUSH_BYTES
+    for blob in blobs:
+        if size + len(blob) > PUSH_BYTES or len(batches[-1]) >= BATCH_MAX:
+            batches.append([])
+            size = 0
+        batches[-1].append(blob)
+        size += len(blob)
+    return batches

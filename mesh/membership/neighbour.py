@@ -65,7 +65,7 @@ class Neighbour:
         self.allowance_at = now
         left -= size + MESSAGE_COST_BYTES
         if left < 0:
-            self.allowance = left + size + MESSAGE_COST_BYTES
+            self.allowance = left + size + MESSAGE_COST_BYTES  # nothing was done for it
             self.dropped += 1
             return False
         self.allowance = left

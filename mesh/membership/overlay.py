@@ -39,6 +39,8 @@ CONNECT_S = 10.0  # a link through a relay is made in less; then the candidate i
 REPAIR_S = 1.0  # between attempts to fill the view, and between repeats of a request
 REFUSED_S = 10.0  # a peer that parted is not asked again before
 FORWARD_S = 30.0  # a peer's joins are passed on at most this often: each costs forty messages
+SHUN_S = 60.0  # a peer that flooded us or broke the protocol stays away as long
+SHUNNED_MAX = 256  # as many as there can be links
 IDLE_LINK_S = 30.0  # a link that is nobody's neighbour is given back
 
 
@@ -62,6 +64,7 @@ class Overlay:
         self._repair_at = now
         self._shuffle_at = now + random.random() * SHUFFLE_S
         self._pending: dict[NodeId, _Request] = {}  # asked to be a neighbour
+        self._shunned: dict[NodeId, float] = {}  # -> until when
         self.links: dict[NodeId, Neighbour] = {}
         self.active: dict[NodeId, Neighbour] = {}
         self.passive: dict[NodeId, None] = {}
@@ -80,8 +83,11 @@ class Overlay:
             found.heard = now
             return found
         neighbour = Neighbour(peer, now)
-        if len(self.links) >= LINKS_MAX:
-            self._outbox.release(peer, "too many links")
+        refusal = "too many links" if len(self.links) >= LINKS_MAX else ""
+        if self._shunned.get(peer, now) > now:
+            refusal = "misbehaved a moment ago"
+        if refusal:
+            self._outbox.release(peer, refusal)
             return neighbour
         self.links[peer] = neighbour
         if not self.active:
@@ -229,6 +235,13 @@ class Overlay:
             self._outbox.release(node, reason)
             if neighbour.active:
                 self._deactivate(neighbour)
+
+    def shun(self, node: NodeId, reason: str, now: float) -> None:
+        """Let go a peer that misbehaved, and take no link to it for a while."""
+        if len(self._shunned) >= SHUNNED_MAX:
+            del self._shunned[next(iter(self._shunned))]
+        self._shunned[node] = now + SHUN_S
+        self.drop(node, reason)
 
     def part(self, neighbour: Neighbour, now: float) -> None:
         """Stop being neighbours with a live peer."""

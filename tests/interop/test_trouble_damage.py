@@ -16,7 +16,7 @@ from witness import Witness
 pytestmark = pytest.mark.interop
 
 STEADY = "steady"
-ROUNDS = 100
+ROUNDS = 60
 HEAD_BYTES = 12  # of a tag's body: codec, frame type, composition time, a NAL unit's length
 NAMES = 7  # streams that the rounds share, so that they also meet what the one before left
 BOTH = (*PICTURE, *TONE, "-t", "4")

@@ -160,7 +160,7 @@ def run_one(options: argparse.Namespace) -> None:
     print(f"start {started - began:.1f} s, run {took:.1f} s of wall clock, digest {made.digest:08x}")
     print(f"{(made.messages - messages) / passed / options.nodes:.1f} messages and ", end="")
     print(f"{(made.bytes - traffic) / passed / options.nodes:.0f} bytes a second and node")
-    print(f"accusations {sum(c.accusations_made for c in counters)}, ", end="")
+    print(f"duplicates {sum(c.duplicates for c in counters)}, ", end="")
     print(f"refutations {sum(c.refutations for c in counters)}, deaths {sum(c.deaths for c in counters)}")
     print("consistent" if made.is_consistent() else "not consistent at this moment")
 

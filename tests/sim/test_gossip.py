@@ -1,6 +1,7 @@
-"""Networks of 2 to 200 gossip cores: joins, leaves, crashes, partitions, clocks, losses, slow and lying nodes."""
+"""Networks of 2 to 200 gossip cores: joins, crashes, partitions, clocks, losses, slow and lying nodes."""
 
 import math
+from collections import Counter
 
 import pytest
 from figures import FalseDeaths, begin_load, measure_crash, measure_updates
@@ -9,6 +10,7 @@ from simulator import NETWORK_ID, FakeSigner, Loss, Network, node_id
 
 from mesh.directory.record import Kind, sign_record
 from mesh.membership.message import Compare, Push, Range, encode
+from mesh.membership.neighbour import LINK_BURST_BYTES
 from mesh.membership.overlay import ACTIVE_MAX
 from mesh.membership.suspicion import Vouch, parse_accusation_untrusted, sign_accusation, sign_vouch
 
@@ -288,22 +290,25 @@ def test_revoked_node_that_will_not_go() -> None:
 def test_flood_of_a_member_is_dropped_then_the_link() -> None:
     network = settled(20, 29, LOSSES["none"])
     other = min(network.nodes[3].links)
+    target = network.nodes[other].gossip
     message = encode(Compare([Range(0, 0, 1, 1)] * 200))
+    sent = target.outbox.bytes_out
     for _ in range(3000):
         network.inject(3, other, message)
     network.run(1.0)
-    target = network.nodes[other].gossip
     assert target.counters.flooded >= 1000
+    assert target.outbox.bytes_out - sent < 1.2 * LINK_BURST_BYTES
     assert node_id(3) not in target.overlay.active
 
 
 def test_flood_of_records_is_held_at_the_first_hop() -> None:
     network = settled(20, 30, LOSSES["none"])
+    taken = Counter()
+    network.on_changed = lambda index, record: taken.update([index])
     for serial in range(300):
         network.publish(3, Kind.STREAMS, serial.to_bytes(2, "big"))
     network.run(2.0)
-    record = network.nodes[9].gossip.directory.record(node_id(3), Kind.STREAMS)
-    assert record is not None and record.version <= 45
+    assert max(taken[index] for index in range(20) if index != 3) <= 45
     network.run(30.0)
     network.publish(3, Kind.STREAMS, b"calm again")
     network.run(10.0)

@@ -1,0 +1,128 @@
+"""What is inside records: one struct for each kind. All fields are their owner's claims."""
+
+from typing import Annotated, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from mesh.directory.record import Kind
+from mesh.errors import WireError
+from mesh.model import Role
+
+STREAMS_MAX = 64  # streams in one record
+CANDIDATES_MAX = 16  # addresses of one node
+CLAIM_BYTES_MAX = 4 * 1024  # a chain of claims, opaque here
+LOAD_CHANGE = 0.1  # a change of a tenth is worth telling
+
+Text: TypeAlias = Annotated[str, Meta(max_length=128)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Share: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class Who(msgspec.Struct, array_like=True, frozen=True):
+    """Name for people, version of the program, roles, and the chain of claims that proves membership."""
+
+    name: Text
+    version: Text
+    roles: Annotated[list[Role], Meta(max_length=8)]
+    claim: Annotated[bytes, Meta(max_length=CLAIM_BYTES_MAX)] = b""
+
+
+class Where(msgspec.Struct, array_like=True, frozen=True):
+    """Addresses to try ("host:port", best first) and what the node found out about its NAT."""
+
+    candidates: Annotated[list[Text], Meta(max_length=CANDIDATES_MAX)]
+    nat: Text = ""
+
+
+class Load(msgspec.Struct, array_like=True, frozen=True):
+    """How busy the node is. `uplink_budget_bps` 0: no limit set; `cpu`: share of all cores."""
+
+    uplink_bps: Count
+    uplink_budget_bps: Count
+    cpu: Share
+    viewers: Count
+    sessions: Count
+    reservations: Count
+
+
+class CarriedStream(msgspec.Struct, array_like=True, frozen=True):
+    """One stream: ingested here (`depth` 0) or taken from a parent that many hops from the origin."""
+
+    name: Text
+    epoch_unix_us: Count
+    depth: Annotated[int, Meta(ge=0, le=64)]
+    tracks: Annotated[list[Text], Meta(max_length=16)]
+
+
+class CarriedStreams(msgspec.Struct, array_like=True, frozen=True):
+    """All streams of a node."""
+
+    streams: Annotated[list[CarriedStream], Meta(max_length=STREAMS_MAX)]
+
+
+class Transcode(msgspec.Struct, array_like=True, frozen=True):
+    """Encoders found to work, and how many renditions of 720p30 could be made more now."""
+
+    engines: Annotated[list[Text], Meta(max_length=16)]
+    free: Count
+
+
+class Place(msgspec.Struct, array_like=True, frozen=True):
+    """Degrees, how they were found ("configured", "city", "country"), and the country's code."""
+
+    latitude: Annotated[float, Meta(ge=-90.0, le=90.0)]
+    longitude: Annotated[float, Meta(ge=-180.0, le=180.0)]
+    source: Text
+    country: Annotated[str, Meta(max_length=2)] = ""
+
+
+Fact: TypeAlias = Who | Where | Load | CarriedStreams | Transcode | Place
+F = TypeVar("F", Who, Where, Load, CarriedStreams, Transcode, Place)
+
+KINDS: dict[type, Kind] = {
+    Who: Kind.WHO,
+    Where: Kind.WHERE,
+    Load: Kind.LOAD,
+    CarriedStreams: Kind.STREAMS,
+    Transcode: Kind.TRANSCODE,
+    Place: Kind.PLACE,
+}
+_decoders: dict[type, msgspec.msgpack.Decoder[Fact]] = {
+    shape: msgspec.msgpack.Decoder(shape) for shape in KINDS
+}
+_encoder = msgspec.msgpack.Encoder()
+
+
+def payload(fact: Fact) -> bytes:
+    """What to publish: `gossip.publish(KINDS[type(fact)], payload(fact), now)`."""
+    return _encoder.encode(fact)
+
+
+def parse_fact_untrusted(shape: type[F], data: bytes) -> F:
+    """The fact in a record's payload; raises WireError."""
+    try:
+        fact = _decoders[shape].decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"not a record of {KINDS[shape].name.lower()}: {error}") from None
+    assert isinstance(fact, shape)
+    return fact
+
+
+def is_worth_telling(told: Load | None, now: Load) -> bool:
+    """Whether load changed by LOAD_CHANGE of what was told, or of the whole where there is a whole."""
+    if told is None:
+        return True
+    if abs(now.cpu - told.cpu) >= LOAD_CHANGE or now.uplink_budget_bps != told.uplink_budget_bps:
+        return True
+    whole = now.uplink_budget_bps or max(told.uplink_bps, now.uplink_bps)
+    if abs(now.uplink_bps - told.uplink_bps) > LOAD_CHANGE * whole:
+        return True
+    return any(
+        abs(new - old) > LOAD_CHANGE * max(old, new)
+        for old, new in (
+            (told.viewers, now.viewers),
+            (told.sessions, now.sessions),
+            (told.reservations, now.reservations),
+        )
+    )
