@@ -44,7 +44,7 @@ class Hls(msgspec.Struct, frozen=True):
     segment_s: Annotated[
         float, Detail("Target duration of a segment; it ends at the next keyframe.", "s", 1, 10)
     ] = 2.0
-    window_s: Annotated[float, Detail("How far back a viewer may seek in a live stream.", "s", 6, 120)] = 16.0
+    window_s: Annotated[float, Detail("How far back a viewer may seek in a live stream.", "s", 6, 120)] = 12.0
 
 
 class Deliver(msgspec.Struct, frozen=True):
