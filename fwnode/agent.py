@@ -126,10 +126,10 @@ class Agent:
             with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self._reactor.run)
-                    await trio.to_thread.run_sync(self._announce, ready_file)
                     gc.freeze()  # what start-up made lives as long as the node: never look at it again
                     sys.stdout.write(greeting(self._node, first_key, _outward_host()))
                     sys.stdout.flush()
+                    await trio.to_thread.run_sync(self._announce, ready_file)
                     nursery.start_soon(self._serve_admin)
                     nursery.start_soon(self._keep_key_use)
                     nursery.start_soon(self._report_findings)

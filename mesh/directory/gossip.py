@@ -148,7 +148,10 @@ class Gossip:
         self._collect_at = now + random.random() * COLLECT_S
         self._rewire_at = now + (0.5 + random.random()) * REWIRE_S
         self._tick_at = now
-        self._handlers: dict[type, Callable[[Neighbour, Any, float], None]] = {
+        self._handlers = self._handlers_by_kind()
+
+    def _handlers_by_kind(self) -> dict[type, Callable[[Neighbour, Any, float], None]]:
+        return {
             Push: self._on_push,
             Have: self._on_have,
             Want: self._on_want,
@@ -210,12 +213,12 @@ class Gossip:
             self.overlay.shun(peer, str(error), now)
             raise
 
-    def publish(self, kind: Kind | int, payload: bytes, now: float) -> None:
+    def publish(self, kind: Kind, payload: bytes, now: float) -> None:
         """Say something of this node; an empty payload takes it back. Load waits its turn, newest only."""
         if len(payload) > PAYLOAD_BYTES_MAX:
             raise StateError(f"a record of {len(payload)} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
-        if self._left:
-            raise StateError("the node has left the network")
+        if self._left or kind == Kind.GOODBYE:
+            raise StateError("the node has left the network, or should say so with `leave`")
         if kind == Kind.LOAD:
             if now < self._load_at + LOAD_EVERY_S:
                 self._load_waiting = payload
@@ -249,18 +252,13 @@ class Gossip:
         """When `on_deadline` is next due; nothing once the node has left."""
         if self._left:
             return None
-        return min(self._broadcast.deadline(), self._tick_at)
+        due = self._broadcast.due
+        return due if due < self._tick_at else self._tick_at
 
     def on_deadline(self, now: float) -> None:
         """Do what is due. Harmless when early."""
-        for neighbour, identities in self._broadcast.second_pushes(now):
-            if neighbour.active:
-                self._send_items(neighbour, identities, now)
-        for neighbour, identities in self._broadcast.announcements(now):
-            if neighbour.active:
-                self.outbox.send(neighbour, Have(identities), now)
-        for neighbour, identities, graft in self._broadcast.fetches(self.overlay.links, now):
-            self.outbox.send(neighbour, Want(identities, graft), now)
+        if now >= self._broadcast.due:
+            self._tell(now)
         if now >= self._tick_at and not self._left:
             self._tick(now)
 
@@ -410,6 +408,18 @@ class Gossip:
 
     def _on_prune(self, neighbour: Neighbour, message: Prune, now: float) -> None:
         neighbour.eager = False
+
+    def _tell(self, now: float) -> None:
+        """Push off the tree, announce and fetch what is due."""
+        for neighbour, identities in self._broadcast.second_pushes(now):
+            if neighbour.active:
+                self._send_items(neighbour, identities, now)
+        for neighbour, identities in self._broadcast.announcements(now):
+            if neighbour.active:
+                self.outbox.send(neighbour, Have(identities), now)
+        for neighbour, identities, graft in self._broadcast.fetches(self.overlay.links, now):
+            self.outbox.send(neighbour, Want(identities, graft), now)
+        self._broadcast.settle()
 
     # --- comparing
 

@@ -66,11 +66,6 @@ def sign_record(
     return _record(signer.sign(_PREFIX + network + body) + body, body)
 
 
-def record_id(blob: bytes) -> int:
-    """The id of a record's blob, without parsing it."""
-    return int.from_bytes(blob[:8], "big")
-
-
 def parse_record_untrusted(blob: bytes) -> Record:
     """The record in a blob, its signature not yet checked; raises WireError."""
     if not SIGNATURE_BYTES < len(blob) <= BLOB_BYTES_MAX:

@@ -101,21 +101,17 @@ class Broadcast:
         )
         self._urgent = URGENT_BURST
         self._urgent_at = 0.0
+        self.due = NEVER  # when anything here is next due
 
     @property
     def missing(self) -> int:
         """How many items are waited for."""
         return len(self._missing)
 
-    def deadline(self) -> float:
-        """When anything here is next due; NEVER if nothing is."""
-        return min(
-            self._fetch_at,
-            self._second[0].due,
-            self._second[1].due,
-            self._announcing[0].due,
-            self._announcing[1].due,
-        )
+    def settle(self) -> None:
+        """Set `due` after what was due was taken; in between it may be early, never late."""
+        queues = (*self._second, *self._announcing)
+        self.due = min(self._fetch_at, *[queue.due for queue in queues])
 
     def may_be_urgent(self, count: int, now: float) -> bool:
         """Whether so many more urgent items are within the allowance; spends it."""
@@ -130,7 +126,10 @@ class Broadcast:
         fresh = [identity for identity in identities if identity not in told]
         if fresh:
             queues = self._second if urgent else self._announcing
-            queues[neighbour.id < self._node].add(neighbour, fresh, now)
+            queue = queues[neighbour.id < self._node]
+            queue.add(neighbour, fresh, now)
+            if queue.due < self.due:
+                self.due = queue.due
 
     def second_pushes(self, now: float) -> list[tuple[Neighbour, list[int]]]:
         """What to push off the tree now; empty before it is due."""
@@ -165,11 +164,13 @@ class Broadcast:
                 self._missing[identity] = _Missing(due, neighbour.id, old)
                 if due < self._fetch_at:
                     self._fetch_at = due
+                    self.due = min(self.due, due)
 
     def arrived(self, identity: int) -> None:
         """An item came, one way or another."""
         if self._missing.pop(identity, None) is not None and not self._missing:
             self._fetch_at = NEVER
+            self.settle()
 
     def fetches(self, links: dict[NodeId, Neighbour], now: float) -> list[tuple[Neighbour, list[int], bool]]:
         """Whom to ask for what now, and whether to graft that neighbour into the tree."""

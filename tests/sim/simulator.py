@@ -271,13 +271,12 @@ class Network:
         self._after(node)
 
     def _deliver(self, node: SimNode, argument: object) -> None:
-        assert isinstance(argument, tuple)
-        source, data = argument
+        source, data = argument  # type: ignore[misc]  # as `_send` made it
         if source not in node.links:
             return
         self._digest = zlib.crc32(data, self._digest ^ int(self.now * 1e6) & 0xFFFFFFFF)
         try:
-            node.gossip.receive(node_id(source), data, self.now * node.drift + node.offset)
+            node.gossip.receive(_NODE_IDS[source], data, self.now * node.drift + node.offset)
         except WireError:
             self.wire_errors += 1
         self._after(node)
@@ -311,7 +310,7 @@ class Network:
         size = len(data) + FRAMING_BYTES
         self.bytes += size
         node.sent_bytes += size
-        if target not in node.links or not self._reachable(source, target):
+        if target not in node.links or (self._groups is not None and not self._reachable(source, target)):
             return
         if self.filter is not None:
             filtered = self.filter(source, target, data)
@@ -325,17 +324,16 @@ class Network:
         if loss.rate:
             if loss.resent:
                 delay = self._resent(source, target, delay)
-            elif self._is_lost(source, target):
+            elif self._is_lost(source, target) if loss.burst_s else random() < loss.rate:
                 return
-        self._push(self.now + delay, _DELIVER, target, (source, data))
+        self._serial += 1
+        heapq.heappush(self._heap, (self.now + delay, self._serial, _DELIVER, target, (source, data)))
         if self.duplicates and random() < self.duplicates:
             again = low + (high - low) * random()
             self._push(self.now + delay + again, _DELIVER, target, (source, data))
 
     def _is_lost(self, source: int, target: int) -> bool:
         loss = self.loss
-        if not loss.burst_s:
-            return self.random.random() < loss.rate
         bad, until = self._bursts.get((source, target), (False, 0.0))
         if until <= self.now:
             share = loss.rate / _BURST_LOSS
