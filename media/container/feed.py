@@ -19,8 +19,8 @@ from media.track.stream import Section, Stream, StreamState
 
 QUEUE_MAX_BYTES = 1024 * 1024  # unsent bytes of one viewer; shared with others, so mostly free
 CATCH_UP_MAX_BYTES = 32 * 1024 * 1024  # the group so far; beyond it a viewer waits for the next group
-FLUSH_MAX_S = 0.075  # longest time between two chunks while packets arrive
-FLUSH_PER_VIEWER_S = 0.000375  # 200 viewers get the longest; 14 us of work each, so 4 % of a core
+FLUSH_MAX_S = 0.085  # longest time between two chunks while packets arrive
+FLUSH_PER_VIEWER_S = 0.000425  # 200 viewers get the longest; 14 us of work each, so 4 % of a core
 
 
 class Muxer(Protocol):

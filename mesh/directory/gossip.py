@@ -55,11 +55,11 @@ from mesh.membership.suspicion import Accusation, accusation_id
 from mesh.model import NetworkId, NodeId, Signer, Verify
 
 RECONCILE_S = 5.0  # between comparisons with a neighbour
-REFRESH_S = 1800.0  # a node repeats one record: who has not heard of it for three of these forgets it
+REFRESH_S = 3600.0  # a node repeats one record: who has not heard of it for three of these forgets it
 COLLECT_S = 60.0  # between garbage collections
 LOAD_EVERY_S = 5.0  # load is published at most this often; the newest waits
 TICK_MIN_S = 0.1  # between two turns of everything that is not urgent
-REWIRE_S = 60.0  # between links to somebody anywhere: a partition may have ended, or views be lopsided
+REWIRE_S = 120.0  # between links to somebody anywhere: a partition may have ended, or views be lopsided
 REWIRE_DEAD = 0.75  # how often that is somebody declared dead, if there is one
 PRUNE_AGAIN_S = 0.5  # a prune may be lost; pushes already under way must not each cause one
 OBITUARY_MAX = 32  # dead nodes in one such answer

@@ -9,7 +9,7 @@ from mesh.membership import detector
 from mesh.membership.message import Beat, Vouched, pushes
 from mesh.membership.neighbour import Neighbour
 from mesh.membership.outbox import Outbox
-from mesh.membership.overlay import Overlay
+from mesh.membership.overlay import ACTIVE_MAX, Overlay
 from mesh.membership.suspicion import (
     Accusation,
     Suspicions,
@@ -23,6 +23,7 @@ from mesh.membership.suspicion import (
 from mesh.model import NetworkId, NodeId, Signer, Verify
 
 VOUCH_EVERY_S = 0.5  # between vouches while the view changes
+UNVOUCHED_S = 1.0  # between heartbeats to a neighbour whose vouch was lost: nobody could speak of its death
 WATCHED_MAX = 16  # neighbours whose link broke, timed until they are back or dead
 OBITUARY_EVERY_S = 0.2  # answers to records of the dead, per link
 ACCUSATION_COST_BYTES = 8 * 1024  # of a link's allowance: two signatures to check
@@ -136,7 +137,11 @@ class Lives:
         soon = now + detector.EARLY_S
         for neighbour in self._overlay.active.values():
             if neighbour.due <= soon:
+                if neighbour.vouch is None and now - neighbour.sent >= UNVOUCHED_S:
+                    detector.answer(neighbour, self._outbox, now)  # it says that we hold no vouch
                 finding = detector.look(neighbour, True, self._outbox, self._random, now)
+                if neighbour.vouch is None:
+                    neighbour.due = min(neighbour.due, now + UNVOUCHED_S)
                 if finding is not detector.Finding.FINE:
                     found.append((neighbour, finding))
         for neighbour in self._watched.values():
@@ -190,8 +195,8 @@ class Lives:
         if vouch.subject == self._signer.node_id:
             if vouch.generation >= self.generation:
                 accuser = self._overlay.active.get(accusation.accuser)
-                if accuser is not None:
-                    self._overlay.part(accuser, now)
+                if accuser is not None and self._overlay.population > ACTIVE_MAX + 1:
+                    self._overlay.part(accuser, now)  # where there are others; it may only hear us badly
                 self._refute(vouch.generation + 1, now)
             return False
         if vouch.generation != self._directory.generation(vouch.subject):

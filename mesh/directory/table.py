@@ -16,9 +16,9 @@ from mesh.model import NodeId
 MEMBERS_MAX = 16 * 1024  # nodes; above the 10,000 that are simulated
 GRAVES_MAX = 16 * 1024  # as many can die as can live
 FORBIDDEN_MAX = 64 * 1024  # revoked nodes: a list that only grows
-GRAVE_S = 3600.0  # longer than any partition that people would wait through without a restart
+GRAVE_S = 14_400.0  # longer than anybody keeps the records of a silent node, who could bring it back
 GOODBYE_S = 600.0  # how long a goodbye is spread; the grave stays longer
-MEMBER_S = 6000.0  # without a new record: three refreshes missed, see gossip
+MEMBER_S = 12_000.0  # without a new record: three refreshes missed, see gossip
 PACE_S = 0.5  # an owner's records come at two a second in the long run
 PACE_BURST_S = 20.0  # forty at once: all kinds after a refutation, several times
 SHARDS = 16

@@ -12,12 +12,12 @@ from mesh.membership.neighbour import Neighbour
 from mesh.membership.outbox import Outbox
 
 BUSY_S = 2.0  # heartbeat on a link that carried a record lately
-IDLE_S = 5.0  # and on one that did not
+IDLE_S = 4.0  # and on one that did not: two seconds remain for questions before silence
 BUSY_FOR_S = 1.0  # how long a record keeps a link busy: a second record in that time is itself a heartbeat
 EARLY_S = 0.5  # a heartbeat due this soon is sent now: one turn for all neighbours instead of one each
 LATE_S = 0.1  # allowance for delay before a heartbeat counts as late
 PROBE_S = 0.15  # between questions to a late peer
-PROBE_SILENT_S = 1.0  # and to one already accused
+PROBE_SILENT_S = 0.5  # and to one already accused
 PROBES_MIN = (
     8  # unanswered questions before silence is believed: one in 500,000 at 10 % loss, one in 3000 at 20
 )

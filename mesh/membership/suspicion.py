@@ -21,7 +21,7 @@ NEIGHBOURS_MAX = 8  # above the overlay's active view, so that a wider view in a
 CASES_MAX = 512  # accused nodes remembered at a time: half of a network of 1000 splitting off
 CASE_S = 20.0  # an accusation without a quorum is forgotten: longer than silence, grace and delivery together
 QUORUM_GRACE_S = 0.6  # what a subject that lives after all has to answer in: a broadcast there and back
-FINAL_GRACE_S = 2.5  # what the subject of a lone final accusation has to answer in; five times a broadcast
+FINAL_GRACE_S = 2.0  # what the subject of a lone final accusation has to answer in; four times a broadcast
 QUORUM_MIN = 2  # one accuser alone is believed only after the grace
 
 _VOUCH_PREFIX = b"fwnode vouch 1\0"

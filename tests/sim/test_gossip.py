@@ -106,9 +106,10 @@ def test_crash_is_known_in_time(loss: Loss) -> None:
     assert measure_crash(settled(100, 13, loss), 7) <= 8.0
 
 
+@pytest.mark.parametrize("seed", range(40, 50))
 @pytest.mark.parametrize("size", [2, 3, 5])
-def test_crash_in_a_small_network(size: int) -> None:
-    network = Network(size, 14, Loss(0.1))
+def test_crash_in_a_small_network(size: int, seed: int) -> None:
+    network = Network(size, seed, Loss(0.1))
     network.start_all(0.1)
     run_until_consistent(network, 10.0)
     network.run(5.0)
@@ -186,8 +187,9 @@ def test_clock_skew_does_not_matter() -> None:
     assert not counted.victims
 
 
-def test_slow_nodes_live() -> None:
-    network = settled(40, 22)
+@pytest.mark.parametrize("seed", range(50, 53))
+def test_slow_nodes_live(seed: int) -> None:
+    network = settled(40, seed)
     for index in range(0, 40, 10):
         network.nodes[index].slow_s = 0.8
     counted = FalseDeaths(network)

@@ -1,0 +1,73 @@
+"""Payloads of records."""
+
+import pytest
+
+from mesh.directory.facts import (
+    KINDS,
+    CarriedStream,
+    CarriedStreams,
+    Load,
+    Place,
+    Transcode,
+    Where,
+    Who,
+    is_worth_telling,
+    parse_fact_untrusted,
+    payload,
+)
+from mesh.directory.record import PAYLOAD_BYTES_MAX
+from mesh.errors import WireError
+from mesh.model import Role
+
+FACTS = [
+    Who("garden", "0.1", [Role.ORIGIN, Role.EDGE], b"claim"),
+    Where(["192.0.2.1:7000"], "consistent"),
+    Load(1, 2, 0.5, 3, 4, 5),
+    CarriedStreams([CarriedStream("live", 1, 0, ["video h264", "audio aac"])]),
+    Transcode(["libx264"], 2),
+    Place(52.5, 13.4, "city", "DE"),
+]
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact).__name__)
+def test_facts_come_back(fact: object) -> None:
+    assert parse_fact_untrusted(type(fact), payload(fact)) == fact
+
+
+def test_every_kind_but_goodbye_has_a_shape() -> None:
+    assert {kind.name for kind in KINDS.values()} == {"WHO", "WHERE", "LOAD", "STREAMS", "TRANSCODE", "PLACE"}
+
+
+def test_out_of_bounds() -> None:
+    with pytest.raises(WireError, match="place"):
+        parse_fact_untrusted(Place, payload(Place(91.0, 0.0, "")))
+    with pytest.raises(WireError, match="who"):
+        parse_fact_untrusted(Who, b"\x93\xa2\xff\xfe\xa0\x90")
+
+
+def test_many_streams_fit_a_record() -> None:
+    streams = [CarriedStream(f"stream-{i}", 1_700_000_000_000_000, 1, ["video h264"]) for i in range(64)]
+    assert len(payload(CarriedStreams(streams))) <= PAYLOAD_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("now", "worth"),
+    [
+        (Load(1000, 10_000, 0.2, 100, 10, 0), False),
+        (Load(1900, 10_000, 0.25, 105, 10, 0), False),
+        (Load(2100, 10_000, 0.2, 100, 10, 0), True),
+        (Load(1000, 20_000, 0.2, 100, 10, 0), True),
+        (Load(1000, 10_000, 0.31, 100, 10, 0), True),
+        (Load(1000, 10_000, 0.2, 115, 10, 0), True),
+        (Load(1000, 10_000, 0.2, 100, 10, 1), True),
+    ],
+)
+def test_load_is_told_when_it_changed_by_a_tenth(now: Load, worth: bool) -> None:
+    assert is_worth_telling(Load(1000, 10_000, 0.2, 100, 10, 0), now) is worth
+    assert is_worth_telling(None, now)
+
+
+def test_load_without_a_budget() -> None:
+    told = Load(1000, 0, 0.2, 0, 0, 0)
+    assert not is_worth_telling(told, Load(1050, 0, 0.2, 0, 0, 0))
+    assert is_worth_telling(told, Load(1200, 0, 0.2, 0, 0, 0))
