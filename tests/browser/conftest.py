@@ -83,6 +83,12 @@ def hls_script() -> bool:
     return fetched.returncode == 0 and (ROOT / ".cache/player/hls.min.js").exists()
 
 
+@pytest.fixture
+def need_hls(hls_script: bool) -> None:
+    if not hls_script:
+        pytest.skip("hls.js could not be fetched: npm is missing or offline")
+
+
 @pytest.fixture(scope="session")
 def running_node(pytestconfig: pytest.Config) -> Any:
     """The class RunningNode; conftest.py is a plugin of pytest and no importable module."""

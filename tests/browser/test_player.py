@@ -21,12 +21,6 @@ WEBSOCKET_LATENCY_MAX_MS = 3_000
 HLS_LATENCY_MAX_MS = 6_000
 
 
-@pytest.fixture
-def need_hls(hls_script: bool) -> None:
-    if not hls_script:
-        pytest.skip("hls.js could not be fetched: npm is missing or offline")
-
-
 def test_plays_over_websocket_by_itself(open_page: OpenPage) -> None:
     viewer = open_page("/watch/demo")
     viewer.until_playing("websocket")
