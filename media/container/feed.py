@@ -20,6 +20,7 @@ from media.track.stream import Section, Stream, StreamState
 QUEUE_MAX_BYTES = 1024 * 1024  # unsent bytes of one viewer; shared with others, so mostly free
 CATCH_UP_MAX_BYTES = 32 * 1024 * 1024  # the group so far; beyond it a viewer waits for the next group
 FLUSH_MAX_S = 0.085  # longest time between two chunks while packets arrive
+RETRY_S = 0.05  # how often viewers that are late are looked at while the publisher sends nothing
 FLUSH_PER_VIEWER_S = 0.000425  # 200 viewers get the longest; 14 us of work each, so 4 % of a core
 
 
@@ -147,6 +148,7 @@ class Feed:
         self.unpackable = 0  # packets that this format could not carry
         self._sent_at = 0.0
         self._timer: Timer | None = None
+        self._retry: Timer | None = None
         self._group = -1
         self._group_chunks: list[bytes] = []  # what was sent since the newest group began
         self._group_bytes = 0
@@ -175,6 +177,8 @@ class Feed:
     def _close(self) -> None:
         self.stream.unsubscribe(self._news)
         self._cancel_timer()
+        if self._retry is not None:
+            self._retry.cancel()
         self._on_empty()
 
     def _news(self, now: float) -> None:
@@ -230,6 +234,7 @@ class Feed:
                 self._enter_group(packet)
         self._send(packets[start:])
         self._start_waiting()
+        self._look_again(now)
 
     def _send(self, packets: list[Packet]) -> None:
         if not packets:
@@ -296,6 +301,17 @@ class Feed:
         for viewer in tuple(self._viewers.values()):
             if not viewer.following and viewer.member.queued_bytes == 0:
                 self._start(viewer)
+
+    def _look_again(self, now: float) -> None:
+        """A late viewer's queue may empty while no packet comes; a timer apart, as it delays nobody else."""
+        waiting = len(self._following) < len(self._viewers) and bool(self._group_chunks)
+        if waiting and self._retry is None:
+            self._retry = self._call_at(now + RETRY_S, self._on_retry)
+
+    def _on_retry(self, now: float) -> None:
+        self._retry = None
+        self._start_waiting()
+        self._look_again(now)
 
     def _start(self, viewer: _Viewer) -> None:
         """Header and the newest group so far, then follow; without them, wait for the next group.

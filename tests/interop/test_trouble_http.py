@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from clips import FPS, Clips, publishing
@@ -257,13 +258,21 @@ def test_a_viewer_that_reads_too_slowly_skips_and_hurts_nobody(node: LiveNode, c
         slow.sendall(get("/live/heavy.flv"))
         until(lambda: (node.stream("heavy") or {})["viewers"] == {"flv": 1}, "the slow viewer")
         with FlvViewer(node, "heavy") as other:
-            client.send_tags(pass_by)
+            # As fast as the viewer that reads can follow: it began with the second group.
+            joined_ms = [tag.time_ms for tag in begin if tag.kind == flv.VIDEO and not tag.is_config][FPS]
+            until(partial(has_seen, other, 960), "the viewer that reads")
+            for few in slices(pass_by, 50):
+                client.send_tags(few)
+                seen_ms = max(tag.time_ms for tag in few if tag.kind == flv.VIDEO) - joined_ms
+                until(partial(has_seen, other, seen_ms), "the viewer that reads")
             client.settle()
             assert node.rss_kib() - before < 120 * 1024  # the ring may hold 18 s of it
             data = read_while_it_comes(slow)
-            client.send_tags(live)
-            client.settle()
-            until(lambda: other.times("video")[-1] - other.times("video")[0] >= 40_960, "the last frame")
+            for few in slices(live, 10):
+                client.send_tags(few)
+                client.settle()
+                data += read_while_it_comes(slow, patience_s=0.05)
+            until(partial(has_seen, other, 40_960), "the last frame")
             data += read_while_it_comes(slow)
         assert (node.stream("heavy") or {})["reader_skips"] == 1
     assert set(steps(other.times("video"))) == {1000 // FPS}, "the viewer that reads missed nothing"
@@ -277,10 +286,21 @@ def test_a_viewer_that_reads_too_slowly_skips_and_hurts_nobody(node: LiveNode, c
     assert pictures[-1].time_ms == other.times("video")[-1], "and with what is live"
 
 
-def read_while_it_comes(sock: socket.socket) -> bytes:
+def slices(tags: list[flv.Tag], count: int) -> list[list[flv.Tag]]:
+    """So many tags at a time."""
+    return [tags[at : at + count] for at in range(0, len(tags), count)]
+
+
+def has_seen(viewer: FlvViewer, span_ms: int) -> bool:
+    """Has the viewer got so much video?"""
+    times = viewer.times("video")
+    return bool(times) and times[-1] - times[0] >= span_ms
+
+
+def read_while_it_comes(sock: socket.socket, patience_s: float = 1.0) -> bytes:
     """Everything until nothing came for a while."""
     data = bytearray()
-    while is_readable(sock, 1.0):
+    while is_readable(sock, patience_s):
         data += sock.recv(READ_BYTES)
     return bytes(data)
 

@@ -114,6 +114,21 @@ def test_a_viewer_that_was_late_within_a_group_misses_nothing(feeds, publisher, 
     assert publisher.stream.statistics(clock.now).reader_skips == 0
 
 
+def test_a_late_viewer_goes_on_while_the_publisher_pauses(feeds, publisher, clock):
+    publisher.send(40)
+    viewer = Viewer()
+    feed = feeds.of(publisher.stream, "mp4", FORMATS["mp4"])
+    feed.join(viewer)
+    viewer.stuck = True
+    publisher.send(6, size=QUEUE_MAX_BYTES // 3)
+    assert numbers(viewer)[-1] < 45
+    viewer.unstick()
+    clock.advance(0.1)
+    assert numbers(viewer) == list(range(30, 46))
+    feed.leave(viewer)
+    assert clock.pending == 0
+
+
 def test_chunks_are_cut_by_time_when_that_is_set(publisher, clock):
     feeds = Feeds(FeedSettings(flush_s=0.1), clock.call_at)
     publisher.send(31)
