@@ -20,6 +20,7 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
@@ -35,16 +36,23 @@ from fwnode.address import Address, parse_address
 from fwnode.config import Config
 from fwnode.demo.service import serve_demo
 from fwnode.errors import FwnodeError, StoreError
+from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe import log
 from fwnode.observe.journal import log_fault
-from fwnode.setting import OFF
+from fwnode.peering.server import bind_mesh
+from fwnode.setting import OFF, split_addresses
 from fwnode.store import Database, DataFolder, NodeFile, write_whole
 from media.deliver.http.store import read_folder
 from media.deliver.pages import HLS_SCRIPT
 from media.deliver.poster.service import serve_posters
 from media.net.reactor import Reactor
 from media.net.server import bind
+from mesh.discovery.candidates import make_candidates
+from mesh.discovery.probe import own_addresses
+from mesh.discovery.store import FILE_NAME, PeersFile
+from mesh.errors import MeshError
+from mesh.identity.store import IdentityStore
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EXIT_STOPPED = 0
@@ -69,7 +77,10 @@ def run_node(config: Config, ready_file: Path | None) -> int:
     _raise_descriptor_limit(config)
     with _locked(DataFolder(Path(config.data_dir))) as folder, closing(Database(folder.path)) as database:
         first_key = "" if config.ingest.open else database.first_key()
-        agent = Agent(config, folder, database)
+        try:
+            agent = Agent(config, folder, database)
+        except MeshError as error:
+            raise FwnodeError(str(error)) from None
         agent.bind()
         return trio.run(agent.run, ready_file, first_key)
 
@@ -82,8 +93,20 @@ class Agent:
         self._folder = folder
         self._database = database
         self._reactor = Reactor(log_fault)
+        self._mesh_socket: socket.socket | None = None
+        network = Network(
+            IdentityStore(folder.path),
+            PeersFile(folder.path / FILE_NAME),
+            name=config.name,
+            program=f"fwnode {__version__}",
+            unix_s=time.time,
+            entropy=secrets.token_bytes,
+            addresses=self._invite_addresses,
+            turn=threading.Lock(),
+        )
         self._services = wiring.compose(
             config,
+            network,
             database.keyring(),
             self._reactor,
             started_at=time.monotonic(),
@@ -104,12 +127,26 @@ class Agent:
                 if self._config.value(option) != OFF:
                     with _bindable(option):
                         self._services.listen(option)
+            if self._config.mesh != OFF:
+                with _bindable("mesh"):
+                    self._mesh_socket = bind_mesh(self._config.mesh)
             with _bindable("admin"):
                 self._admin_socket = bind(self._config.admin)
         except FwnodeError:
             self._services.close_listeners()
             raise
+        if self._mesh_socket is not None:
+            self._node.mesh_address = str(Address(*self._mesh_socket.getsockname()[:2]))
         self._node.admin_address = str(Address(*self._admin_socket.getsockname()[:2]))
+
+    def _invite_addresses(self) -> list[str]:
+        """Where other nodes can dial this one, as far as it knows while no mesh runs."""
+        if self._mesh_socket is None:
+            return []
+        host, port = self._mesh_socket.getsockname()[:2]
+        bound = Address(host, port)
+        own = own_addresses() if bound.wildcard else [host]
+        return make_candidates(port, own, split_addresses(self._config.announce))
 
     def _load_certificate(self) -> None:
         try:
@@ -131,6 +168,7 @@ class Agent:
                     sys.stdout.flush()
                     await trio.to_thread.run_sync(self._announce, ready_file)
                     nursery.start_soon(self._serve_admin)
+                    nursery.start_soon(self._take_part)
                     nursery.start_soon(self._keep_key_use)
                     nursery.start_soon(self._report_findings)
                     nursery.start_soon(self._renew_certificate)
@@ -162,6 +200,14 @@ class Agent:
         server = await trio.to_thread.run_sync(importlib.import_module, "fwnode.admin.server")
         assert self._admin_socket is not None
         await server.serve_admin(self._node, self._database, self._admin_socket, self._token)
+
+    async def _take_part(self) -> None:
+        """Be a member of the network that this node is in, if it is in one."""
+        if self._mesh_socket is not None:
+            # The mesh's libraries take 0.3 s to import, and a node alone has no use for them.
+            await _membership(self._node.network)
+            peering = await trio.to_thread.run_sync(importlib.import_module, "fwnode.peering.service")
+            await peering.Peering(self._node).run(self._mesh_socket)
 
     async def _until_stopped(self, signals: AsyncIterator[int]) -> int:
         """Wait for a signal, then drain; returns the exit code."""
@@ -221,6 +267,14 @@ class Agent:
             except StoreError as error:
                 # Publishing goes on with a full disk; only "last used" is out of date.
                 structlog.get_logger().warning("key use not kept", reason=str(error))
+
+
+async def _membership(network: Network) -> None:
+    """Wait until this node is in a network."""
+    entered = trio.Event()
+    network.subscribe(entered.set)
+    if network.membership is None:
+        await entered.wait()
 
 
 def greeting(node: Node, first_key: str, outward_host: str) -> str:

@@ -17,7 +17,9 @@ from fwnode.errors import ConfigError
 from fwnode.setting import ENVIRONMENT_PREFIX, OFF, Detail, Setting, checked, typed
 
 # Environment variables with our prefix that are not settings.
-ENVIRONMENT_OTHERS = frozenset(("FWNODE_CONFIG", "FWNODE_ADMIN_PASSWORD", "FWNODE_PLAYER_DIR"))
+ENVIRONMENT_OTHERS = frozenset(
+    ("FWNODE_CONFIG", "FWNODE_ADMIN_PASSWORD", "FWNODE_OWNER_PASSPHRASE", "FWNODE_PLAYER_DIR")
+)
 
 
 class Ingest(msgspec.Struct, frozen=True):
@@ -67,6 +69,36 @@ class Limits(msgspec.Struct, frozen=True):
     connections: Annotated[int, Detail("Open connections on each public listener.", "", 1, 100_000)] = 10_000
 
 
+class Relay(msgspec.Struct, frozen=True):
+    """What the node forwards between members that cannot reach each other."""
+
+    total_mbps: Annotated[
+        float, Detail("Most that the node forwards for others, all pairs together.", "Mb/s", 0.1, 100_000)
+    ] = 50.0
+    pair_mbps: Annotated[
+        float, Detail("Most that the node forwards for one pair of members.", "Mb/s", 0.1, 100_000)
+    ] = 20.0
+
+
+class Geoip(msgspec.Struct, frozen=True):
+    """Where addresses are, and where this node is."""
+
+    database: Annotated[
+        str,
+        Detail("A city database of your own (MMDB: MaxMind, DB-IP); empty: the fetched one.", shape="path"),
+    ] = ""
+    place: Annotated[
+        str,
+        Detail(
+            'This node\'s place as "LATITUDE,LONGITUDE" in degrees; empty: found by its address.',
+            shape="place",
+        ),
+    ] = ""
+    url: Annotated[str, Detail("Where `fwnode geoip update` fetches an MMDB from, in place of MaxMind.")] = ""
+    account_id: Annotated[str, Detail("MaxMind account for `fwnode geoip update`.")] = ""
+    license_key: Annotated[str, Detail("MaxMind licence key of that account.", secret=True)] = ""
+
+
 class Log(msgspec.Struct, frozen=True):
     """What is written to standard error."""
 
@@ -97,6 +129,25 @@ class Config(msgspec.Struct, frozen=True):
     rtmp: Annotated[
         str, Detail("Address for RTMP, publishing and playing.", shape="address or off", option=True)
     ] = "0.0.0.0:1935"
+    mesh: Annotated[
+        str, Detail("Address for other nodes of its network.", shape="address or off", option=True)
+    ] = "0.0.0.0:7077"
+    seed: Annotated[
+        str,
+        Detail(
+            "Nodes to try first, host:port; the option is repeatable, elsewhere commas separate them.",
+            shape="addresses",
+            option=True,
+        ),
+    ] = ""
+    announce: Annotated[
+        str,
+        Detail(
+            "Addresses at which other nodes reach this one, when it cannot find out itself: a forwarded "
+            "port, a DNS name.",
+            shape="addresses",
+        ),
+    ] = ""
     admin: Annotated[
         str, Detail("Address of the control API, the dashboard and metrics.", shape="address", option=True)
     ] = "127.0.0.1:7078"
@@ -120,6 +171,8 @@ class Config(msgspec.Struct, frozen=True):
     hls: Hls = Hls()
     deliver: Deliver = Deliver()
     limits: Limits = Limits()
+    relay: Relay = Relay()
+    geoip: Geoip = Geoip()
     log: Log = Log()
     origins: dict[str, str] = msgspec.field(default_factory=dict)  # key -> "file:line", variable or option
     warnings: tuple[str, ...] = ()
@@ -154,6 +207,8 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
     "hls": Hls,
     "deliver": Deliver,
     "limits": Limits,
+    "relay": Relay,
+    "geoip": Geoip,
     "log": Log,
 }
 

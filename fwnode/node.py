@@ -5,6 +5,7 @@ import dataclasses
 from fwnode.config import Config
 from fwnode.gate import NodeGate
 from fwnode.keys import Keyring, StreamKey
+from fwnode.network import Network
 from media.deliver.http.router import Router
 from media.deliver.poster.posters import Posters
 from media.net.reactor import Reactor
@@ -21,6 +22,7 @@ class Node:
     """What `wiring.py` made. Everything here belongs to the trio thread."""
 
     config: Config
+    network: Network
     keyring: Keyring
     streams: Streams
     gate: NodeGate
@@ -29,6 +31,7 @@ class Node:
     started_unix_s: int
     listeners: dict[str, Listener] = dataclasses.field(default_factory=dict)  # public ones, by option
     admin_address: str = ""  # bound, "host:port"
+    mesh_address: str = ""  # the same, for other nodes
     router: Router = dataclasses.field(default_factory=Router)  # what the public HTTP listeners answer
     posters: Posters = dataclasses.field(default_factory=Posters)
     http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
@@ -38,7 +41,8 @@ class Node:
     def addresses(self) -> dict[str, str]:
         """Bound address of every listener by the option that set it."""
         public = {option: listener.address for option, listener in self.listeners.items()}
-        return public | ({"admin": self.admin_address} if self.admin_address else {})
+        private = {"mesh": self.mesh_address, "admin": self.admin_address}
+        return public | {option: address for option, address in private.items() if address}
 
     @property
     def viewers(self) -> int:

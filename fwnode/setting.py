@@ -19,7 +19,9 @@ class Detail(msgspec.Struct, frozen=True):
     unit: str = ""
     lowest: float | None = None
     highest: float | None = None
-    shape: Literal["text", "address", "address or off", "path", "password hash"] = "text"
+    shape: Literal["text", "address", "address or off", "addresses", "path", "place", "password hash"] = (
+        "text"
+    )
     option: bool = False  # has an option of `fwnode run` of its own
     secret: bool = False  # masked where settings are shown, refused on the command line
 
@@ -68,7 +70,9 @@ _ACCEPTED_SHAPES = {
     "text": "a line of text",
     "address": "an address like 0.0.0.0:8080, [::]:8080 or 127.0.0.1:0",
     "address or off": 'an address like 0.0.0.0:8080, [::]:8080 or 127.0.0.1:0, or "off"',
+    "addresses": "addresses like vps.example:7077 or [2001:db8::1]:7077, separated by commas",
     "path": "the path of a file or folder",
+    "place": 'degrees like "52.52,13.40", north and east positive',
     "password hash": "a line that `fwnode config password` printed",
 }
 
@@ -108,9 +112,36 @@ def _within(setting: Setting, value: Any) -> bool:
         return bool(detail.lowest <= value <= detail.highest)
     if detail.shape == "password hash":
         return not value or is_password_hash(value)
+    if detail.shape == "addresses":
+        return all(is_reachable_address(part) for part in split_addresses(value))
+    if detail.shape == "place":
+        return not value or parse_place(value) is not None
     if detail.shape.startswith("address"):
         return (value == OFF and detail.shape == "address or off") or _is_address(value)
     return not isinstance(value, str) or value.isprintable()
+
+
+def split_addresses(text: str) -> tuple[str, ...]:
+    """The addresses of a setting of that shape."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def is_reachable_address(text: str) -> bool:
+    """Whether it can be dialled: a host or name, and a port that is not 0."""
+    if not _is_address(text):
+        return False
+    address = parse_address(text)
+    return bool(address.host) and address.port > 0 and not address.wildcard
+
+
+def parse_place(text: str) -> tuple[float, float] | None:
+    """Latitude and longitude in degrees, or None when it is no place."""
+    parts = text.split(",")
+    try:
+        latitude, longitude = (float(part) for part in parts)
+    except ValueError:
+        return None
+    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
 
 
 def _is_address(text: str) -> bool:

@@ -6,6 +6,7 @@ from random import Random
 from fwnode.config import Config
 from fwnode.gate import NodeGate
 from fwnode.keys import Keyring
+from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.journal import Journal
 from media.bitstream.duration import frame_duration
@@ -106,6 +107,7 @@ class Services:
 
 def compose(
     config: Config,
+    network: Network,
     keyring: Keyring,
     reactor: Reactor,
     *,
@@ -129,7 +131,7 @@ def compose(
         unix_us=unix_us,
         on_refused=journal.publisher_refused,
     )
-    node = Node(config, keyring, streams, gate, reactor, started_at, unix_us() // MICROSECONDS)
+    node = Node(config, network, keyring, streams, gate, reactor, started_at, unix_us() // MICROSECONDS)
     feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)

@@ -22,20 +22,28 @@ FWNODE = (sys.executable, "-m", "fwnode")
 class RunningNode:
     """`fwnode run` in a process of its own, on free ports of loopback."""
 
-    def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *options: str,
+        environment: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        """`prefix` is a command that runs the rest of its line in its place, like `ip netns exec NAME`."""
         self.data_dir = data_dir
+        self.prefix = prefix
         self.environment = clean_environment(data_dir) | (environment or {})
         self.ready_file = data_dir.parent / f"{data_dir.name}-ready.json"
         self.ready_file.unlink(missing_ok=True)
         self._stdout: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in `close`
         self._stderr: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in `close`
         addresses: list[str] = []
-        for option in ("--http", "--rtmp", "--admin"):
+        for option in ("--http", "--rtmp", "--mesh", "--admin"):
             if option not in options:
                 addresses += [option, "127.0.0.1:0"]
         began = time.monotonic()
         self.process = subprocess.Popen(
-            [*FWNODE, "run", *addresses, "--ready-file", str(self.ready_file), *options],
+            [*prefix, *FWNODE, "run", *addresses, "--ready-file", str(self.ready_file), *options],
             env=self.environment,
             stdout=self._stdout,
             stderr=self._stderr,
@@ -72,7 +80,7 @@ class RunningNode:
 
     def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Another fwnode command on this node's data folder."""
-        return run_cli(*arguments, environment=self.environment, check=check)
+        return run_cli(*arguments, environment=self.environment, check=check, prefix=self.prefix)
 
     def cli_json(self, *arguments: str) -> Any:
         """What the command says with --json."""
@@ -109,11 +117,11 @@ def clean_environment(data_dir: Path) -> dict[str, str]:
 
 
 def run_cli(
-    *arguments: str, environment: dict[str, str], check: bool = True
+    *arguments: str, environment: dict[str, str], check: bool = True, prefix: tuple[str, ...] = ()
 ) -> "subprocess.CompletedProcess[str]":
     """One fwnode command; `check` asserts that it succeeded."""
     ran = subprocess.run(
-        [*FWNODE, *arguments],
+        [*prefix, *FWNODE, *arguments],
         env=environment,
         capture_output=True,
         text=True,

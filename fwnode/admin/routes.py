@@ -8,6 +8,7 @@ import msgspec
 from fwnode import __version__
 from fwnode.admin import views
 from media.track.stream import StreamStatistics
+from mesh.node.model import MeshStatus
 
 PREFIX = "/api/v1"
 EVENT_TYPES: dict[str, type[msgspec.Struct]] = {
@@ -39,6 +40,7 @@ class Route(msgspec.Struct, frozen=True):
 NO_STREAM = {404: "There is no stream of that name."}
 NO_KEY = {404: "There is no key of that id."}
 STORAGE = {503: "The data folder cannot be written; nothing was changed."}
+REFUSED = {400: "The body cannot be used.", 409: "The network's rules or this node's place in it forbid it."}
 
 ROUTES = (
     Route("GET", "/status", "get_status", "The node's state and counters.", views.NodeStatus),
@@ -78,6 +80,67 @@ ROUTES = (
         None,
         204,
         errors=NO_KEY | STORAGE,
+    ),
+    Route("GET", "/network", "get_network", "The network as this node sees it.", MeshStatus),
+    Route("GET", "/peers", "list_peers", "Every known node of the network, this one first.", views.PeerList),
+    Route(
+        "POST",
+        "/network/invites",
+        "make_invite",
+        "Make an invite, and the network with it when the node is in none.",
+        views.NewInvite,
+        201,
+        views.InviteRequest,
+        REFUSED | STORAGE,
+    ),
+    Route(
+        "POST",
+        "/network/join",
+        "join_network",
+        "Become a member of a network by an invite.",
+        views.JoinedView,
+        200,
+        views.JoinRequest,
+        REFUSED | STORAGE,
+    ),
+    Route(
+        "DELETE",
+        "/network",
+        "leave_network",
+        "Leave the network; the node's key stays.",
+        None,
+        204,
+        errors={409: "The node is in no network."} | STORAGE,
+    ),
+    Route(
+        "POST",
+        "/network/revocations",
+        "revoke_node",
+        "Expel a node for ever; only on a node with the owner key.",
+        views.RevokedNode,
+        201,
+        views.RevocationRequest,
+        REFUSED | STORAGE,
+    ),
+    Route(
+        "POST",
+        "/network/owner-export",
+        "export_owner",
+        "The network's owner key as one encrypted line.",
+        views.OwnerExport,
+        200,
+        views.OwnerExportRequest,
+        REFUSED | {503: "There is no memory to encrypt it."},
+    ),
+    Route(
+        "POST",
+        "/network/owner-import",
+        "import_owner",
+        "Take an exported owner key, and be a member of its network.",
+        views.OwnedNetwork,
+        200,
+        views.OwnerImportRequest,
+        REFUSED | STORAGE,
     ),
     Route("GET", "/config", "get_config", "Every setting in force; secrets are masked.", views.ConfigView),
 )

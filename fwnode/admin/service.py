@@ -1,15 +1,29 @@
 """The control API's operations on a running node. What changes is on disk before it is in force."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
 import msgspec
 import trio
 
 from fwnode import __version__
 from fwnode.admin import views
-from fwnode.admin.views import config_view, key_view
+from fwnode.admin.views import config_view, invite_view, joined_view, key_view, revoked_view
+from fwnode.errors import StoreError
+from fwnode.network import Change
 from fwnode.node import Node
 from fwnode.observe.probe import process_usage
 from fwnode.store import Database
 from media.track.stream import Stream, StreamStatistics
+from mesh.errors import Refused, Unavailable, WireError
+from mesh.identity.store import StoreError as IdentityStoreError
+from mesh.node.model import MeshStatus
+
+W = TypeVar("W")
+T = TypeVar("T")
+
+PASSPHRASES = 1  # at a time: each takes 64 MiB and up to a second of a core
 
 
 class ApiFailure(Exception):
@@ -27,10 +41,13 @@ class Api:
     def __init__(self, node: Node, database: Database) -> None:
         self._node = node
         self._database = database
+        self._turn = trio.Lock()  # one change of the network at a time
+        self._stretching = trio.CapacityLimiter(PASSPHRASES)
 
     def snapshot(self) -> views.Snapshot:
         """Everything that the dashboard shows."""
-        return views.Snapshot(self._status(), self._streams())
+        network = self._node.network
+        return views.Snapshot(self._status(), self._streams(), network.status(), network.peers())
 
     async def get_status(self) -> views.NodeStatus:
         """State and counters."""
@@ -75,6 +92,55 @@ class Api:
         """Every setting in force."""
         return config_view(self._node.config)
 
+    async def get_network(self) -> MeshStatus:
+        """The network as this node sees it."""
+        return self._node.network.status()
+
+    async def list_peers(self) -> views.PeerList:
+        """Every known node."""
+        return views.PeerList(self._node.network.peers())
+
+    async def make_invite(self, body: views.InviteRequest) -> views.NewInvite:
+        """Make an invite."""
+        terms = views.terms_of(body)
+        with _failures():
+            return invite_view(await self._change(lambda: self._node.network.invite(terms, body.seeds)))
+
+    async def join_network(self, body: views.JoinRequest) -> views.JoinedView:
+        """Become a member."""
+        roles = views.wanted_roles(body)
+        return joined_view(
+            await self._change(lambda: self._node.network.join(body.invite, name=body.name, roles=roles))
+        )
+
+    async def leave_network(self) -> None:
+        """Be in no network."""
+        await self._change(self._node.network.leave)
+
+    async def revoke_node(self, body: views.RevocationRequest) -> views.RevokedNode:
+        """Expel a node."""
+        return revoked_view(await self._change(lambda: self._node.network.revoke(body.node)))
+
+    async def export_owner(self, body: views.OwnerExportRequest) -> views.OwnerExport:
+        """The owner key, encrypted."""
+        with _failures():
+            line = await trio.to_thread.run_sync(
+                self._node.network.export_owner, body.passphrase, limiter=self._stretching
+            )
+        return views.OwnerExport(line)
+
+    async def import_owner(self, body: views.OwnerImportRequest) -> views.OwnedNetwork:
+        """Take an owner key in."""
+        network = await self._change(lambda: self._node.network.import_owner(body.line, body.passphrase))
+        return views.OwnedNetwork(network.hex())
+
+    async def _change(self, work_out: Callable[[], Change[W, T]]) -> T:
+        """Carry a change of the network out: on disk first, then in force."""
+        async with self._turn:
+            with _failures():
+                change = work_out()
+                return change.apply(await trio.to_thread.run_sync(change.write))
+
     def _stream(self, name: str) -> Stream:
         stream = self._node.streams.get(name)
         if stream is None:
@@ -110,6 +176,21 @@ class Api:
             memory_bytes=usage.memory_bytes,
             cpu_s=usage.cpu_s,
         )
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """Turn what the mesh says into an answer."""
+    try:
+        yield
+    except WireError as error:
+        raise ApiFailure(400, "bad_request", str(error)) from None
+    except Refused as error:
+        raise ApiFailure(409, "refused", str(error)) from None
+    except Unavailable as error:
+        raise ApiFailure(503, "unavailable", str(error)) from None
+    except IdentityStoreError as error:
+        raise StoreError(str(error)) from None
 
 
 def decode_body(data: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:

@@ -6,10 +6,25 @@ import msgspec
 
 from fwnode.config import SETTINGS, Config
 from fwnode.keys import ANY_STREAM, LABEL_LENGTH_MAX, StreamKey
+from fwnode.network import Expelled, Joined
 from media.track.stream import StreamStatistics
+from mesh.identity.claim import NAME_LENGTH_MAX, NAME_RULE, USES_MAX, to_roles
+from mesh.identity.invite import EXPIRES_S, EXPIRES_S_MAX, EXPIRES_S_MIN, SEEDS_MAX, Invite, Terms
+from mesh.identity.line import LINE_CHARACTERS_MAX
+from mesh.identity.owner import PASSPHRASE_CHARACTERS_MAX, PASSPHRASE_CHARACTERS_MIN
+from mesh.model import Role
+from mesh.node.model import MeshStatus, PeerView
 
 Described = msgspec.Meta
 MASK = "***"
+Line = Annotated[str, Described(max_length=LINE_CHARACTERS_MAX)]
+Passphrase = Annotated[
+    str,
+    Described(
+        description=f"At least {PASSPHRASE_CHARACTERS_MIN} characters.", max_length=PASSPHRASE_CHARACTERS_MAX
+    ),
+]
+USUAL_ROLES = tuple(sorted(Terms().roles))
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -100,6 +115,107 @@ class ConfigView(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
+class PeerList(msgspec.Struct, frozen=True):
+    """Every known node of the network, this one first."""
+
+    peers: list[PeerView]
+
+
+class InviteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An invite to make."""
+
+    roles: Annotated[tuple[Role, ...], Described(description="That whoever joins with it may have.")] = (
+        USUAL_ROLES
+    )
+    uses: Annotated[int, Described(description="Nodes that may join with it.", ge=1, le=USES_MAX)] = 1
+    expires_s: Annotated[int, Described(ge=EXPIRES_S_MIN, le=EXPIRES_S_MAX)] = EXPIRES_S
+    invites: Annotated[
+        int, Described(description="Nodes that each new inviter may admit itself.", ge=0, le=USES_MAX)
+    ] = 0
+    seeds: Annotated[
+        list[str],
+        Described(description='"host:port" to try first; none: this node.', max_length=SEEDS_MAX),
+    ] = []
+
+
+class NewInvite(msgspec.Struct, frozen=True):
+    """An invite just made. `invite` is a secret until it is used up or expired."""
+
+    invite: str
+    expires_unix_s: int
+    uses: int
+    roles: list[Role]
+    seeds: list[str]
+    network: str
+
+
+class JoinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A network to join."""
+
+    invite: Line
+    name: Annotated[
+        str | None,
+        Described(description=f"{NAME_RULE}. Default: the node's configured name."),
+    ] = None
+    roles: Annotated[list[Role] | None, Described(description="Default: all that the invite gives.")] = None
+
+
+class JoinedView(msgspec.Struct, frozen=True):
+    """This node as a member of the network that it joined."""
+
+    network: str
+    name: str
+    roles: list[Role]
+    member_until_unix_s: int
+    notes: Annotated[list[str], Described(description="About the clock, for people.")]
+
+
+class RevocationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A node to expel."""
+
+    node: Annotated[
+        str,
+        Described(
+            description="Its name when no other has it, its key, or 8 digits or more of that.",
+            min_length=1,
+            max_length=2 * NAME_LENGTH_MAX,
+        ),
+    ]
+
+
+class RevokedNode(msgspec.Struct, frozen=True):
+    """A node just expelled, for ever."""
+
+    node: str
+    name: str
+    note: Annotated[str, Described(description="What else the owner should know, for people.")]
+
+
+class OwnerExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the exported owner key is encrypted with."""
+
+    passphrase: Passphrase
+
+
+class OwnerExport(msgspec.Struct, frozen=True):
+    """The network's owner key, encrypted."""
+
+    line: str
+
+
+class OwnerImportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An exported owner key for this node."""
+
+    line: Line
+    passphrase: Passphrase
+
+
+class OwnedNetwork(msgspec.Struct, frozen=True):
+    """The network whose owner key this node has now."""
+
+    network: str
+
+
 class ApiError(msgspec.Struct, frozen=True):
     """Why a request was not done."""
 
@@ -112,6 +228,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     status: NodeStatus
     streams: list[StreamStatistics]
+    network: MeshStatus
+    peers: list[PeerView]
 
 
 class StreamEvent(msgspec.Struct, frozen=True):
@@ -140,6 +258,37 @@ class DroppedEvent(msgspec.Struct, frozen=True):
 def key_view(key: StreamKey) -> KeyView:
     """A key as the API shows it."""
     return KeyView(key.id, key.pattern, key.label, key.created_unix_s, key.last_used_unix_s or None)
+
+
+def terms_of(request: InviteRequest) -> Terms:
+    """What an invite that was asked for gives."""
+    return Terms(frozenset(request.roles), request.uses, request.expires_s, invites=request.invites)
+
+
+def invite_view(invite: Invite) -> NewInvite:
+    """An invite with its secret. Raises Refused when it is too long for one line."""
+    grant = invite.grant
+    roles = sorted(to_roles(grant.roles))
+    return NewInvite(
+        invite.line(), grant.not_after, grant.uses, roles, list(invite.seeds), invite.network.hex()
+    )
+
+
+def joined_view(joined: Joined) -> JoinedView:
+    """A membership as the API shows it."""
+    return JoinedView(
+        joined.network.hex(), joined.name, sorted(joined.roles), joined.not_after_unix_s, list(joined.notes)
+    )
+
+
+def revoked_view(expelled: Expelled) -> RevokedNode:
+    """A revocation as the API shows it."""
+    return RevokedNode(expelled.node_id.hex(), expelled.name, expelled.note)
+
+
+def wanted_roles(request: JoinRequest) -> frozenset[Role] | None:
+    """The roles that a node asks for, None for all that the invite gives."""
+    return None if request.roles is None else frozenset(request.roles)
 
 
 def config_view(config: Config) -> ConfigView:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from fwnode.cli import config, key, run, status, streams, version
+from fwnode.cli import config, geoip, invite, join, key, leave, peers, revoke, run, status, streams, version
 from fwnode.errors import FwnodeError
 
 BROKEN_PIPE = 141  # as a shell reports a writer that SIGPIPE ended
@@ -24,7 +24,13 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("streams")(streams.streams)
+app.command("peers")(peers.peers)
+app.command("invite")(invite.invite)
+app.command("join")(join.join)
+app.command("leave")(leave.leave)
+app.command("revoke")(revoke.revoke)
 app.add_typer(key.app, name="key")
+app.add_typer(geoip.app, name="geoip")
 app.add_typer(config.app, name="config")
 app.command("version")(version.version)
 

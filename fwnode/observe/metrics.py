@@ -7,9 +7,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fwnode import __version__
+from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.probe import ProcessUsage
 from media.track.stream import StreamState, StreamStatistics
+from mesh.model import short
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,6 +36,7 @@ class NodeCollector(Collector):
         yield from self._of_http()
         yield from self._of_posters()
         yield from self._of_streams()
+        yield from _of_mesh(self._node.network)
 
     def _of_process(self) -> Iterator[Metric]:
         usage = self._usage()
@@ -158,6 +161,27 @@ def _of_tracks(streams: list[StreamStatistics]) -> Iterator[Metric]:
     yield _gauge(
         "fwnode_track_bits_per_second", "Mean over 2 s.", labels, [(k, t.bitrate_bps) for k, t in tracks]
     )
+
+
+def _of_mesh(network: Network) -> Iterator[Metric]:
+    status = network.status()
+    yield _gauge("fwnode_mesh_members", "Nodes known to live, this one included.", (), [((), status.members)])
+    yield _gauge("fwnode_mesh_links", "Live links to other nodes.", (), [((), status.links)])
+    for name, count in sorted(status.counters.items()):
+        yield _counter(f"fwnode_mesh_{name}", f"{name.replace('_', ' ').capitalize()}.", (), [((), count)])
+    # Not counters: the list is bounded and forgets.
+    sides = [
+        ((side,), sum(row.count for row in status.refused if row.by_us is by_us))
+        for side, by_us in (("us", True), ("them", False))
+    ]
+    yield _gauge("fwnode_mesh_refusals", "Links refused of late, by who refused.", ("side",), sides)
+    # Names are not unique; keys are.
+    rtts = [
+        ((peer.name, short(bytes.fromhex(peer.node))), peer.rtt_ms / 1000)
+        for peer in network.peers()
+        if peer.rtt_ms is not None
+    ]
+    yield _gauge("fwnode_mesh_rtt_seconds", "Round trip to linked nodes.", ("name", "node"), rtts)
 
 
 def _each(streams: list[StreamStatistics], field: str) -> Samples:

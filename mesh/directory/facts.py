@@ -7,10 +7,12 @@ from msgspec import Meta
 
 from mesh.directory.record import Kind
 from mesh.errors import WireError
+from mesh.membership.message import Node
 from mesh.model import Role
 
 STREAMS_MAX = 64  # streams in one record
 CANDIDATES_MAX = 16  # addresses of one node
+RELAYS_MAX = 3  # standby relays of one node
 CLAIM_BYTES_MAX = 4 * 1024  # a chain of claims, opaque here
 LOAD_CHANGE = 0.1  # a change of a tenth is worth telling
 
@@ -29,10 +31,12 @@ class Who(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Where(msgspec.Struct, array_like=True, frozen=True):
-    """Addresses to try ("host:port", best first) and what the node found out about its NAT."""
+    """Addresses to try ("host:port", best first), what the node found out about its NAT, and the members that
+    hold a link to it so that others reach it through them."""
 
     candidates: Annotated[list[Text], Meta(max_length=CANDIDATES_MAX)]
     nat: Text = ""
+    relays: Annotated[list[Node], Meta(max_length=RELAYS_MAX)] = []
 
 
 class Load(msgspec.Struct, array_like=True, frozen=True):

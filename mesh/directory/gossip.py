@@ -300,7 +300,7 @@ class Gossip:
         accusations = self._take_accusations(neighbour, message.accusations, now)
         if message.aside:
             self._note_fetched(fresh)
-        elif duplicates and not fresh and not accusations:
+        elif duplicates > len(fresh) and not accusations:
             self._prune(neighbour, now)
         if fresh or accusations:
             self._spread(fresh, accusations, neighbour, now, message.aside)
@@ -345,8 +345,8 @@ class Gossip:
         """
         identities = [record.id for record in records]
         identities += [accusation.id for accusation in accusations]
-        urgent = any(record.kind != Kind.LOAD for record in records) or bool(accusations)
-        urgent = urgent and self._broadcast.may_be_urgent(len(identities), now)
+        patient = not accusations and all(record.kind == Kind.LOAD for record in records)
+        urgent = not patient and self._broadcast.may_be_urgent(len(identities), now)
         batches: list[bytes] = []
         for neighbour in self.overlay.active.values():
             neighbour.busy_at = now
@@ -354,7 +354,9 @@ class Gossip:
                 neighbour.misses -= 1
             if neighbour is source:
                 continue
-            if neighbour.eager:
+            if neighbour.eager and patient:
+                self._broadcast.share(neighbour, identities, late, now)
+            elif neighbour.eager:
                 if not batches:
                     batches = pushes([r.blob for r in records], [a.blob for a in accusations], aside=late)
                 for data in batches:
@@ -390,8 +392,10 @@ class Gossip:
             self._send_items(neighbour, message.ids, now)
         neighbour.allowance -= self.outbox.bytes_out - sent
 
-    def _send_items(self, neighbour: Neighbour, identities: list[int], now: float) -> None:
-        """Push what we have of these, aside from the tree."""
+    def _send_items(
+        self, neighbour: Neighbour, identities: list[int], now: float, *, aside: bool = True
+    ) -> None:
+        """Push what we have of these."""
         records: list[bytes] = []
         accusations: list[bytes] = []
         for identity in identities:
@@ -403,14 +407,17 @@ class Gossip:
             if accusation is not None:
                 accusations.append(accusation.blob)
         if records or accusations:
-            for data in pushes(records, accusations, aside=True):
+            for data in pushes(records, accusations, aside=aside):
                 self.outbox.send_bytes(neighbour, data, now)
 
     def _on_prune(self, neighbour: Neighbour, message: Prune, now: float) -> None:
         neighbour.eager = False
 
     def _tell(self, now: float) -> None:
-        """Push off the tree, announce and fetch what is due."""
+        """Push, announce and fetch what is due."""
+        for neighbour, identities, late in self._broadcast.shared_pushes(now):
+            if neighbour.active:
+                self._send_items(neighbour, identities, now, aside=late)
         for neighbour, identities in self._broadcast.second_pushes(now):
             if neighbour.active:
                 self._send_items(neighbour, identities, now)
@@ -450,7 +457,10 @@ class Gossip:
         self._lives.on_beat(neighbour, message, now)
 
     def _on_join(self, neighbour: Neighbour, message: Join, now: float) -> None:
+        both_asked = self.overlay.is_pending(neighbour.id) and not neighbour.active
         self.overlay.on_join(neighbour, now)
+        if both_asked:  # then neither takes the other's answer for news, and compares
+            self._compare_with(neighbour, now)
         self._soon(now)
 
     def _on_adopt(self, neighbour: Neighbour, message: Adopt, now: float) -> None:

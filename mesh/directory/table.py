@@ -9,6 +9,7 @@ neighbour that lacks one of them learns of it a version later, and nobody else's
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from mesh.directory.record import KIND_MAX, Kind, Record
 from mesh.model import NodeId
@@ -48,14 +49,11 @@ class Grave:
     proof: tuple[bytes, ...]
 
 
-class _Member:
+class _Member(NamedTuple):
     """What is kept of a node beside its records. `pace`: when its allowance is whole again (GCRA)."""
 
-    __slots__ = ("generation", "pace")
-
-    def __init__(self, generation: int, pace: float) -> None:
-        self.generation = generation
-        self.pace = pace
+    generation: int
+    pace: float
 
 
 class Directory:
@@ -142,7 +140,8 @@ class Directory:
         if first:
             self._begin(record, now)
         elif member is not None:
-            member.pace = (member.pace if member.pace > now else now) + PACE_S
+            pace = (member.pace if member.pace > now else now) + PACE_S
+            self._members[owner] = _Member(member.generation, pace)
         self._put(record)
         if record.kind == Kind.GOODBYE:
             self.bury(owner, record.generation, now, (record.blob,), left=True)
@@ -152,6 +151,13 @@ class Directory:
         """This node's own record: no allowance, no check."""
         self._begin(record, now)
         self._put(record)
+
+    def hold_as(self, other: "Directory") -> None:
+        """Hold what another directory of this process holds, at a copy's price; graves apart."""
+        self._records = other._records.copy()
+        self._members = other._members.copy()
+        self._shards = [shard.copy() for shard in other._shards]
+        self._fingerprints = other._fingerprints.copy()
 
     def bury(
         self, node: NodeId, generation: int, now: float, proof: tuple[bytes, ...], *, left: bool
@@ -230,9 +236,10 @@ class Directory:
             if member is not None or record.owner in self._graves:
                 self._remove_grave(record.owner)
                 self._forget(record.owner, keep=0)
-            self._members[record.owner] = _Member(record.generation, now + PACE_S)
+            generation = record.generation
         else:
-            member.pace = now + PACE_S
+            generation = member.generation
+        self._members[record.owner] = _Member(generation, now + PACE_S)
 
     def _put(self, record: Record) -> None:
         old = self._records.get(record.key)

@@ -98,6 +98,11 @@ class Membership:
         """Goes up with every change that must be saved and may end somebody's membership."""
         return self.uses.version + self.revocations.version + self._renewals
 
+    @property
+    def own_roles(self) -> frozenset[Role]:
+        """What this node's own claim lets it do."""
+        return to_roles(self.own.claim.roles)
+
     def check(self, chain: Chain, now_unix_s: float) -> Checked:
         """Who the chain makes a member, now, counting its use of an invite.
 

@@ -2,9 +2,9 @@
 
 Source: Leitao, Pereira, Rodrigues, "Epidemic Broadcast Trees", 2007. Differences, because links lose messages
 now and then without being broken: a lost item is fetched without changing the tree; only a neighbour that is
-repeatedly first is asked to push (graft). Announcements wait so as to share a message. What is urgent and
-rare is not announced but pushed on every link, off the tree a moment later: many of those pushes turn out to
-be needless before they are made, and a lost one costs no round trip.
+repeatedly first is asked to push (graft). Announcements, and pushes of what is not urgent, wait so as to
+share a message. What is urgent and rare is not announced but pushed on every link, off the tree a moment
+later: many of those pushes turn out to be needless before they are made, and a lost one costs no round trip.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from mesh.membership.neighbour import Neighbour
 from mesh.model import NodeId
 
 SECOND_S = 0.02  # before an urgent item is pushed off the tree, by the node with the lower key
-SECOND_PATIENT_S = 0.12  # and by the one with the higher: two hops later, so that mostly one of them does it
+SECOND_PATIENT_S = 0.05  # and by the one with the higher: half a hop later, so that often one of them does it
+SHARE_EVERY_S = 0.1  # at most ten pushes a second a link of what is not urgent: framing is half of one alone
 URGENT_PER_S = 4.0  # urgent items passed on in the long run; more are announced like the rest: 5 kB/s
 URGENT_BURST = 100.0
 ANNOUNCE_S = 0.1  # first announcement after quiet: long enough that the push usually came first
@@ -94,6 +95,7 @@ class Broadcast:
         self._node = node
         self._missing: dict[int, _Missing] = {}
         self._fetch_at = NEVER
+        self._shared = (_Queue(0.0, SHARE_EVERY_S), _Queue(0.0, SHARE_EVERY_S))
         self._second = (_Queue(SECOND_S, 0.0), _Queue(SECOND_PATIENT_S, 0.0))
         self._announcing = (
             _Queue(ANNOUNCE_S, ANNOUNCE_EVERY_S),
@@ -110,7 +112,7 @@ class Broadcast:
 
     def settle(self) -> None:
         """Set `due` after what was due was taken; in between it may be early, never late."""
-        queues = (*self._second, *self._announcing)
+        queues = (*self._shared, *self._second, *self._announcing)
         self.due = min(self._fetch_at, *[queue.due for queue in queues])
 
     def may_be_urgent(self, count: int, now: float) -> bool:
@@ -119,6 +121,24 @@ class Broadcast:
         self._urgent_at = now
         self._urgent = left if left >= 0 else left + count
         return left >= 0
+
+    def share(self, neighbour: Neighbour, identities: list[int], late: bool, now: float) -> None:
+        """Push these on the tree with what else comes in a moment; `late` items apart from others."""
+        told = neighbour.told
+        fresh = [identity for identity in identities if identity not in told]
+        if fresh:
+            queue = self._shared[late]
+            queue.add(neighbour, fresh, now)
+            if queue.due < self.due:
+                self.due = queue.due
+
+    def shared_pushes(self, now: float) -> list[tuple[Neighbour, list[int], bool]]:
+        """What to push on the tree now, and whether it is late; empty before it is due."""
+        return [
+            (neighbour, identities, late)
+            for late in (False, True)
+            for neighbour, identities in self._shared[late].take(now)
+        ]
 
     def announce(self, neighbour: Neighbour, identities: list[int], urgent: bool, now: float) -> None:
         """Tell a neighbour off the tree of these, or if urgent push them, unless it tells us first."""
@@ -141,6 +161,8 @@ class Broadcast:
 
     def has(self, neighbour: Neighbour, identity: int) -> None:
         """A neighbour showed that it has an item: it need not be told."""
+        for queue in self._shared:
+            queue.discard(neighbour, identity)
         patient = neighbour.id < self._node
         self._second[patient].discard(neighbour, identity)
         self._announcing[patient].discard(neighbour, identity)

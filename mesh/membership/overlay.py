@@ -99,6 +99,10 @@ class Overlay:
             self.want(peer, now, urgent=True)
         return neighbour
 
+    def is_pending(self, peer: NodeId) -> bool:
+        """Whether the peer was asked to be a neighbour and has not answered."""
+        return peer in self._pending
+
     def link_down(self, peer: NodeId) -> Neighbour | None:
         """The link is gone; returns what it was, if it was a neighbour's."""
         neighbour = self.links.pop(peer, None)

@@ -82,16 +82,30 @@ def measure_crash(network: Network, index: int, share: float = 0.99, within_s: f
     return network.now - began
 
 
+def rate_below(events: int, exposure: float, confidence: float = 0.95) -> float:
+    """The rate that so many events in so much exposure exclude: the exact one-sided Poisson bound.
+
+    Without an event it is 3.0 / exposure.
+    """
+    low, high = 0.0, 10.0 + 5.0 * events
+    for _ in range(60):
+        mean = (low + high) / 2
+        chance = sum(math.exp(-mean) * mean**count / math.factorial(count) for count in range(events + 1))
+        low, high = (mean, high) if chance > 1 - confidence else (low, mean)
+    return high / exposure
+
+
 class FalseDeaths:
     """Counts nodes wrongly taken for dead: per victim and generation, by how many others."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self.victims: set[NodeId] = set()
+        self.victims: set[tuple[NodeId, int]] = set()
         self.believed = 0
         network.on_gone = self._gone
 
     def _gone(self, index: int, node: NodeId, reason: str) -> None:
-        if reason == "dead" and self._network.nodes[self._network.index[node]].up:
-            self.victims.add(node)
+        victim = self._network.nodes[self._network.index[node]]
+        if reason == "dead" and victim.up:
+            self.victims.add((node, victim.gossip.generation))
             self.believed += 1

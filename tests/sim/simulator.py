@@ -150,10 +150,12 @@ class Network:
             self.start(index)
             self.nodes[index].gossip.outputs()
         records = [node.gossip.directory.record(node_id(node.index), Kind.WHO) for node in self.nodes]
+        everything = self.nodes[0].gossip.directory
+        for record in records[1:]:
+            assert record is not None
+            everything.offer(record, self.clock(self.nodes[0]))
         for node in self.nodes:
-            for record in records:
-                if record is not None and record.owner != node.gossip.node:
-                    node.gossip.directory.offer(record, self.clock(node))
+            node.gossip.directory.hold_as(everything)
             node.gossip.overlay.population = size
         for left, right in self._random_graph(degree):
             self._link(left, right)

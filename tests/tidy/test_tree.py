@@ -92,7 +92,24 @@ def test_help_of_run_lists_every_option() -> None:
     assert options_of("run") == expected | {"--config", "--set", "--ready-file", "--help"}
 
 
-@pytest.mark.parametrize("command", ["status", "streams", "version", "key new", "key list", "key revoke"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status",
+        "streams",
+        "version",
+        "key new",
+        "key list",
+        "key revoke",
+        "peers",
+        "invite",
+        "join",
+        "leave",
+        "revoke",
+        "geoip update",
+        "geoip lookup",
+    ],
+)
 def test_commands_that_show_something_have_json(command: str) -> None:
     assert "--json" in options_of(*command.split())
 

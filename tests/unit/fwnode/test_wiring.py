@@ -1,5 +1,7 @@
 """The composed node: what settings reach which part, and what draining does."""
 
+import tempfile
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -7,17 +9,21 @@ import pytest
 from fwnode import config, wiring
 from fwnode.agent import greeting
 from fwnode.keys import Keyring, make_key
+from fwnode.network import Network
 from fwnode.wiring import Services
 from media.errors import Refused
 from media.ingest.gate import PublishRequest
 from media.net.reactor import Reactor
 from media.track.registry import Takeover
+from mesh.discovery.store import FILE_NAME, PeersFile
+from mesh.identity.store import IdentityStore
 
 
 def compose(**values: str) -> Services:
     loaded = config.load({"name": "here", "data_dir": "/data"}, "", "", {}, values)
     return wiring.compose(
         loaded,
+        alone(),
         Keyring(),
         Reactor(lambda kind, error, peer: None),
         started_at=0.0,
@@ -25,6 +31,19 @@ def compose(**values: str) -> Services:
         random=Random(1),
         player_files={},
     )
+
+
+def alone() -> Network:
+    """A node in no network; nothing is written after it was read."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Network(
+            IdentityStore(Path(folder)),
+            PeersFile(Path(folder) / FILE_NAME),
+            name="here",
+            program="fwnode test",
+            unix_s=lambda: 1e9,
+            entropy=lambda count: bytes(count),
+        )
 
 
 def publish(services: Services, stream: str) -> None:

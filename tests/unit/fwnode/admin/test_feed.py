@@ -7,6 +7,7 @@ from fwnode.admin.views import NodeStatus, Snapshot
 from media.errors import Unavailable
 from media.track.registry import RegistrySettings, Streams
 from media.track.stream import Source
+from mesh.node.model import MeshStatus
 
 STATUS = NodeStatus(
     name="here",
@@ -33,6 +34,9 @@ STATUS = NodeStatus(
 )
 
 
+NETWORK = MeshStatus("", False, "00", "here", [], 0, 0, 0, [], [], {})
+
+
 class NoTimer:
     def cancel(self) -> None:
         pass
@@ -44,7 +48,7 @@ def make_feed() -> tuple[Feed, Streams]:
     )
 
     def snapshot() -> Snapshot:
-        return Snapshot(STATUS, [stream.statistics(0.0) for stream in streams])
+        return Snapshot(STATUS, [stream.statistics(0.0) for stream in streams], NETWORK, [])
 
     feed = Feed(streams, snapshot)
     streams.subscribe(feed.stream_changed)

@@ -2,11 +2,13 @@
 
 import base64
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -21,12 +23,17 @@ from fwnode.config import Config
 from fwnode.errors import StoreError
 from fwnode.gate import NodeGate
 from fwnode.keys import Keyring
+from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.password import hash_password
 from fwnode.store import Database
 from media.ingest.gate import PublishRequest
 from media.net.reactor import Reactor
 from media.track.registry import RegistrySettings, Streams
+from mesh.discovery.store import FILE_NAME, PeersFile
+from mesh.identity.store import IdentityStore
+from mesh.identity.store import StoreError as IdentityStoreError
+from mesh.node.model import MeshStatus, PeerLoad, PeerPlace, PeerView, RefusedPeer
 
 TOKEN = "t" * 43
 
@@ -42,6 +49,48 @@ class Answer:
         return json.loads(self.body)
 
 
+def make_network(folder: Path, name: str) -> Network:
+    return Network(
+        IdentityStore(folder),
+        PeersFile(folder / FILE_NAME),
+        name=name,
+        program="fwnode 0",
+        unix_s=lambda: 1_700_000_000.0,
+        entropy=os.urandom,
+        addresses=lambda: ["192.0.2.1:7077"],
+    )
+
+
+class Mesh:
+    """Stands for a mesh that runs."""
+
+    def __init__(self) -> None:
+        place = PeerPlace(52.5, 13.4, "DE", "city", "")
+        self._peer = PeerView(
+            *("cellar", "ab" * 32, "connected", "lan", "10.0.0.2:7077", 12.5, place, "open"),
+            *(PeerLoad(0.1, 1000, 0, 2, 0), ["cam"], ["edge"], "fwnode 0", 1_700_000_000, ""),
+        )
+        refused = [RefusedPeer("10.0.0.3", "", "expired", True, 4, 1_700_000_000)]
+        self._status = MeshStatus(
+            *("cd" * 32, True, "ef" * 32, "here", ["edge"], 1_800_000_000, 2, 1, [], refused),
+            {"gossip_bytes_out": 7, "refused": 4},
+        )
+
+    def peers(self) -> list[PeerView]:
+        return [self._peer, msgspec.structs.replace(self._peer, node="99" * 32), UNLINKED]
+
+    def status(self) -> MeshStatus:
+        return self._status
+
+    def addresses(self) -> list[str]:
+        return ["10.0.0.1:7077"]
+
+
+UNLINKED = PeerView(
+    *("loft", "77" * 32, "known", "", "", None, None, ""), *(None, [], [], "", 1_700_000_000, "")
+)
+
+
 class Client:
     """A node with a database and nothing that listens."""
 
@@ -53,7 +102,10 @@ class Client:
             RegistrySettings(linger_s=0.0), call_at=self.reactor.call_at, measure=lambda track, data: None
         )
         gate = NodeGate(self.ring, streams, open_ingest=False, reserved=frozenset(), unix_us=lambda: 10**15)
-        self.node = Node(loaded, self.ring, streams, gate, self.reactor, self.reactor.now(), 10**9)
+        self.network = make_network(folder / "identity", loaded.name)
+        self.node = Node(
+            loaded, self.network, self.ring, streams, gate, self.reactor, self.reactor.now(), 10**9
+        )
         api = Api(self.node, self.database)
         self.feed = Feed(streams, api.snapshot)
         streams.subscribe(self.feed.stream_changed)
@@ -232,6 +284,98 @@ async def test_metrics_parse_and_carry_units(client: Client) -> None:
         assert re.fullmatch(r"(fwnode|process)_[a-z_]+", family.name)
         if family.type == "counter":
             assert all(sample.name.endswith("_total") for sample in family.samples)
+
+
+async def test_a_node_alone_makes_a_network_and_leaves_it(client: Client) -> None:
+    assert (await client("GET", "/api/v1/network")).json["network"] == ""
+    assert [peer["path"] for peer in (await client("GET", "/api/v1/peers")).json["peers"]] == ["self"]
+    assert (await client("DELETE", "/api/v1/network")).status == 409
+    made = await client("POST", "/api/v1/network/invites", {"uses": 2, "roles": ["edge"], "expires_s": 3600})
+    assert made.status == 201 and made.json["expires_unix_s"] == 1_700_003_600
+    assert (made.json["seeds"], made.json["roles"]) == (["192.0.2.1:7077"], ["edge"])
+    status = (await client("GET", "/api/v1/network")).json
+    assert status["owner"] and status["network"] == made.json["network"] and status["members"] == 1
+    assert (await client("DELETE", "/api/v1/network")).status == 204
+    assert (await client("GET", "/api/v1/network")).json["network"] == ""
+
+
+async def test_joining_and_being_revoked(client: Client, tmp_path: Path) -> None:
+    owner = Client(tmp_path / "identity", load(name="attic"))
+    line = (await owner("POST", "/api/v1/network/invites", {})).json["invite"]
+    joined = await client("POST", "/api/v1/network/join", {"invite": line, "name": "cellar"})
+    assert joined.status == 200 and joined.json["name"] == "cellar" and joined.json["notes"] == []
+    again = await client("POST", "/api/v1/network/join", {"invite": line[:-1]})
+    assert again.status == 400 and "cut off" in again.json["message"]
+    no_owner = await client("POST", "/api/v1/network/revocations", {"node": "attic"})
+    assert no_owner.status == 409 and "owner" in no_owner.json["message"]
+    key = client.network.node_key.node_id.hex()
+    revoked = await owner("POST", "/api/v1/network/revocations", {"node": key})
+    assert (revoked.status, revoked.json["node"]) == (201, key)
+    owner.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("invites", {"roles": ["king"]}, 400, "king"),
+        ("invites", {"uses": 0}, 400, ">= 1"),
+        ("invites", {"expires_s": 1}, 400, ">= 60"),
+        ("invites", {"seeds": ["x"]}, 409, "seeds are at most"),
+        ("join", {"invite": "hello"}, 400, "begins with fwinvite1"),
+        ("join", {"invite": "x" * 20_000}, 400, "length"),
+        ("revocations", {"node": "x"}, 409, "in no network"),
+        ("owner-export", {"passphrase": "0123456789"}, 409, "no owner key"),
+        ("owner-import", {"passphrase": "0123456789", "line": "x"}, 400, "fwowner1"),
+    ],
+)
+async def test_what_a_network_refuses(client: Client, path: str, body: Any, status: int, says: str) -> None:
+    answer = await client("POST", f"/api/v1/network/{path}", body)
+    assert (answer.status, says in answer.json["message"]) == (status, True), answer.json
+    assert client.network.membership is None
+
+
+async def test_the_owner_key_travels(client: Client, tmp_path: Path) -> None:
+    await client("POST", "/api/v1/network/invites", {})
+    short = await client("POST", "/api/v1/network/owner-export", {"passphrase": "short"})
+    assert short.status == 409 and "at least 10" in short.json["message"]
+    line = (await client("POST", "/api/v1/network/owner-export", {"passphrase": "0123456789"})).json["line"]
+    other = Client(tmp_path / "identity", load(name="attic"))
+    wrong = await other("POST", "/api/v1/network/owner-import", {"passphrase": "9876543210", "line": line})
+    assert wrong.status == 409 and other.network.membership is None
+    moved = await other("POST", "/api/v1/network/owner-import", {"passphrase": "0123456789", "line": line})
+    assert moved.status == 200 and other.network.owner_key == client.network.owner_key
+    other.close()
+
+
+async def test_a_disk_that_is_full_makes_no_network(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise IdentityStoreError("disk is full: free some space")
+
+    monkeypatch.setattr(IdentityStore, "keep_membership", full)
+    answer = await client("POST", "/api/v1/network/invites", {})
+    assert answer.status == 503 and "free some space" in answer.json["message"]
+    assert client.network.membership is None
+
+
+async def test_a_running_mesh_is_shown(client: Client) -> None:
+    client.network.mesh = Mesh()
+    peers = (await client("GET", "/api/v1/peers")).json["peers"]
+    assert [peer["name"] for peer in peers] == ["cellar", "cellar", "loft"]
+    snapshot = client.feed.join(lambda: None).take()
+    assert b'"network":{"network":"cdcd' in snapshot and b'"path":"lan"' in snapshot
+    text = (await client("GET", "/metrics")).body.decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert {name: families[name].samples[0].value for name in families if name.startswith("fwnode_mesh")} == {
+        "fwnode_mesh_members": 2,
+        "fwnode_mesh_links": 1,
+        "fwnode_mesh_gossip_bytes_out": 7,
+        "fwnode_mesh_refused": 4,
+        "fwnode_mesh_refusals": 4,
+        "fwnode_mesh_rtt_seconds": 0.0125,
+    }
+    refusals = {sample.labels["side"]: sample.value for sample in families["fwnode_mesh_refusals"].samples}
+    assert refusals == {"us": 4, "them": 0}
+    assert len(families["fwnode_mesh_rtt_seconds"].samples) == 2  # of one name
 
 
 async def test_the_page_allows_its_own_script_only(client: Client) -> None:

@@ -107,7 +107,30 @@ def test_duplicate_prunes_the_link_until_grafted() -> None:
     core.hear(2, Want([record(5, 2, Kind.LOAD).id], True), 2.7)
     assert core.said(Push) == [(2, Push([record(5, 2, Kind.LOAD).blob], [], True))]
     core.hear(1, Push([record(5, 3, Kind.LOAD).blob]), 3.0)
+    core.run(3.0)
     assert [peer for peer, _ in core.said(Push)] == [2]
+
+
+def test_mostly_duplicates_prune_too() -> None:
+    core = Core()
+    core.hear(1, Push([record(5).blob, record(6).blob]), 2.0)
+    core.hear(2, Push([record(5).blob, record(7).blob]), 2.0)
+    assert core.said(Prune) == []
+    core.hear(2, Push([record(5).blob, record(6).blob, record(8).blob]), 2.1)
+    assert core.said(Prune) == [(2, Prune())]
+
+
+def test_passed_on_loads_share_a_push() -> None:
+    core = Core()
+    for owner in range(3, 7):
+        core.hear(1, Push([record(owner).blob]), 2.0)
+    core.said()
+    for owner in range(3, 7):
+        now = 2.0 + owner / 100
+        core.hear(1, Push([record(owner, 2, Kind.LOAD).blob]), now)
+        core.run(now)
+    core.run(2.2)
+    assert [(peer, len(message.records)) for peer, message in core.said(Push)] == [(2, 1), (2, 3)]
 
 
 def test_announced_record_is_fetched() -> None:
@@ -121,6 +144,7 @@ def test_load_waits_its_turn() -> None:
     core = Core()
     for number in range(3):
         core.gossip.publish(Kind.LOAD, bytes([number]), 2.0 + number)
+    core.run(4.0)
     assert len(core.said(Push)) == 2
     core.run(2.0 + LOAD_EVERY_S)
     held = core.gossip.directory.record(node(9), Kind.LOAD)

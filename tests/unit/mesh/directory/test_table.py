@@ -122,3 +122,15 @@ def test_fingerprints_follow_the_content() -> None:
     for owner in range(1, 40):
         table.bury(bytes([owner]) * 32, 1, 0.0, (), left=False)
     assert table.range_fingerprint(0, 0) == empty
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    first, second = directory(), directory()
+    first.offer(record(1), 0.0)
+    second.hold_as(first)
+    assert second.range_fingerprint(0, 0) == first.range_fingerprint(0, 0)
+    second.offer(record(1, version=2), 0.0)
+    second.offer(record(2), 0.0)
+    assert (len(first), first.population) == (1, 1)
+    assert first.record(bytes([1]) * 32, Kind.WHO) == record(1)
+    assert second.has(record(2).id) and not first.has(record(2).id)

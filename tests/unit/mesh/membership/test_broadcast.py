@@ -11,6 +11,7 @@ from mesh.membership.broadcast import (
     NEVER,
     SECOND_PATIENT_S,
     SECOND_S,
+    SHARE_EVERY_S,
     URGENT_BURST,
     URGENT_PER_S,
     Broadcast,
@@ -49,6 +50,30 @@ def test_announcements_share_messages() -> None:
     broadcast.announce(high, [3], False, ANNOUNCE_S + 0.1)
     assert broadcast.due == ANNOUNCE_S + ANNOUNCE_EVERY_S
     assert broadcast.announcements(broadcast.due) == [(high, [2, 3])]
+
+
+def test_patient_pushes_share_messages() -> None:
+    broadcast, low, high = Broadcast(ME), neighbour(LOW), neighbour(HIGH)
+    broadcast.share(high, [1], False, 0.0)
+    assert broadcast.due == 0.0
+    assert broadcast.shared_pushes(0.0) == [(high, [1], False)]
+    broadcast.settle()
+    broadcast.share(high, [2], False, 0.01)
+    broadcast.share(high, [3, 4], False, 0.02)
+    broadcast.share(low, [5], True, 0.03)
+    broadcast.has(high, 3)
+    assert broadcast.shared_pushes(0.03) == [(low, [5], True)]
+    assert broadcast.due == 0.03
+    broadcast.settle()
+    assert broadcast.due == SHARE_EVERY_S
+    assert broadcast.shared_pushes(SHARE_EVERY_S) == [(high, [2, 4], False)]
+
+
+def test_who_announced_it_gets_no_patient_push() -> None:
+    broadcast, high = Broadcast(ME), neighbour(HIGH)
+    broadcast.announced(high, [1], False, unknown, 0.0)
+    broadcast.share(high, [1], False, 0.0)
+    assert broadcast.shared_pushes(1.0) == []
 
 
 def test_urgent_is_pushed_sooner() -> None:

@@ -1,0 +1,60 @@
+"""How busy this node is and what it carries, as it tells other nodes. Pure."""
+
+from collections.abc import Callable
+
+from fwnode.node import Node
+from mesh.directory.facts import STREAMS_MAX, CarriedStream, CarriedStreams, Load
+
+MEAN_S = 5.0  # rates are means over this long; gossip tells load at most as often
+BITS = 8
+
+
+class LoadMeter:
+    """Load of one node. `cpu_s` gives the CPU time used so far; `cores` is what there is of it."""
+
+    def __init__(self, node: Node, cpu_s: Callable[[], float], cores: int) -> None:
+        self._node = node
+        self._cpu_s = cpu_s
+        self._cores = cores
+        self._before = (node.reactor.now(), cpu_s(), node.reactor.bytes_out)
+        self._cpu = 0.0
+        self._uplink_bps = 0
+
+    def measure(self) -> Load:
+        """Load now."""
+        now, cpu_s, bytes_out = self._node.reactor.now(), self._cpu_s(), self._node.reactor.bytes_out
+        before_s, before_cpu_s, before_bytes = self._before
+        took_s = now - before_s
+        if took_s >= MEAN_S:
+            self._cpu = min(1.0, max(0.0, (cpu_s - before_cpu_s) / took_s / self._cores))
+            self._uplink_bps = round((bytes_out - before_bytes) * BITS / took_s)
+            self._before = (now, cpu_s, bytes_out)
+        return Load(
+            uplink_bps=self._uplink_bps,
+            uplink_budget_bps=0,
+            cpu=round(self._cpu, 3),
+            viewers=self._node.viewers,
+            sessions=self._node.connections,
+            reservations=0,
+        )
+
+
+class Carried:
+    """The streams of one node, each with the time since when it has it."""
+
+    def __init__(self, unix_us: Callable[[], int]) -> None:
+        self._unix_us = unix_us
+        self._since: dict[str, int] = {}
+
+    def look(self, node: Node) -> CarriedStreams:
+        """All streams now, by name; beyond STREAMS_MAX the last are not told."""
+        streams = sorted(node.streams, key=lambda stream: stream.name)[:STREAMS_MAX]
+        self._since = {stream.name: self._since.get(stream.name) or self._unix_us() for stream in streams}
+        return CarriedStreams(
+            [
+                CarriedStream(
+                    stream.name, self._since[stream.name], 0, [track.name for track in stream.tracks.values()]
+                )
+                for stream in streams
+            ]
+        )

@@ -1,0 +1,159 @@
+"""Runs the mesh while this node is in a network, and begins again when it joins another."""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+import trio
+
+from fwnode import __version__
+from fwnode.address import Address, parse_address
+from fwnode.config import Config
+from fwnode.node import Node
+from fwnode.observe.probe import process_usage
+from fwnode.peering.load import Carried, LoadMeter
+from fwnode.peering.server import bind_mesh
+from fwnode.setting import parse_place, split_addresses
+from mesh.directory.facts import Place
+from mesh.discovery.store import FILE_NAME, PeersFile
+from mesh.geo.model import Located
+from mesh.geo.store import GEOIP_FOLDER, GeoDatabase
+from mesh.identity.membership import Membership
+from mesh.link.relay.book import RelaySettings
+from mesh.node.core import MeshSettings
+from mesh.node.service import MeshNode, MeshParts
+
+LOAD_S = 1.0  # between looks at load and streams; what is told of it, gossip paces
+PLACE_S = 60.0  # between looks whether a database of places was renewed
+PLACE_UNKNOWN_S = 5.0  # while no address of this node is known to be anywhere
+NS_PER_US = 1000
+BITS_PER_MBIT = 1_000_000
+QUIET = frozenset(
+    ("seed not reached",)
+)  # said again and again while a seed is away: for those who look closely
+
+
+class Peering:
+    """What ties a node to its network."""
+
+    def __init__(self, node: Node) -> None:
+        config = node.config
+        self._node = node
+        self._network = node.network
+        self._places = GeoDatabase(
+            Path(config.data_dir, GEOIP_FOLDER), config.geoip.database, parse_place(config.geoip.place)
+        )
+        self._mesh: MeshNode | None = None
+        self._changed = trio.Event()
+
+    async def run(self, bound: socket.socket) -> None:
+        """Be a member of whatever network the node is in, until cancelled. Takes the bound socket."""
+        sock: socket.socket | None = bound
+        address = Address(*bound.getsockname()[:2])
+        self._network.subscribe(self._on_change)
+        try:
+            while True:
+                self._changed = trio.Event()
+                membership = self._network.membership
+                if membership is None:
+                    await self._changed.wait()
+                    continue
+                await self._take_part(membership, sock or bind_mesh(str(address)))
+                sock = None
+        finally:
+            if sock is not None:
+                sock.close()
+
+    def _on_change(self) -> None:
+        """Listener of the network: a membership was replaced, or somebody revoked."""
+        if self._mesh is not None and self._mesh.core.membership is self._network.membership:
+            self._mesh.membership_changed()
+        else:
+            self._changed.set()
+
+    async def _take_part(self, membership: Membership, sock: socket.socket) -> None:
+        network = self._network
+        mesh = MeshNode(
+            network.node_key,
+            membership,
+            network.owner_key,
+            self._settings(sock),
+            self._parts(membership, sock),
+        )
+        network.mesh = self._mesh = mesh
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(mesh.run, [sock])
+                nursery.start_soon(self._tell, mesh)
+                await self._changed.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            network.mesh = self._mesh = None
+
+    def _settings(self, sock: socket.socket) -> MeshSettings:
+        config = self._node.config
+        relay = RelaySettings(
+            total_bps=round(config.relay.total_mbps * BITS_PER_MBIT),
+            pair_bps=round(config.relay.pair_mbps * BITS_PER_MBIT),
+        )
+        return MeshSettings(
+            name=config.name,
+            program=f"fwnode {__version__}",
+            port=sock.getsockname()[1],
+            announce=_announced(config, sock),
+            relay=relay,
+        )
+
+    def _parts(self, membership: Membership, sock: socket.socket) -> MeshParts:
+        config = self._node.config
+        host = str(sock.getsockname()[0])
+        bound_to_one = not Address(host, 0).wildcard
+        return MeshParts(
+            keep=self._network.keeper(membership),
+            note=note,
+            peers_file=PeersFile(Path(config.data_dir) / FILE_NAME),
+            seeds=split_addresses(config.seed),
+            mdns_interfaces=(host,) if bound_to_one else None,
+        )
+
+    async def _tell(self, mesh: MeshNode) -> None:
+        """Keep the mesh informed about this node."""
+        meter = LoadMeter(self._node, lambda: process_usage().cpu_s, os.cpu_count() or 1)
+        carried = Carried(lambda: time.time_ns() // NS_PER_US)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_place, mesh)
+            while True:
+                mesh.set_load(meter.measure())
+                mesh.set_streams(carried.look(self._node))
+                await trio.sleep(LOAD_S)
+
+    async def _tell_place(self, mesh: MeshNode) -> None:
+        """Where the settings say that the node is, or else where one of its addresses is."""
+        log = structlog.get_logger()
+        while True:
+            for said in await trio.to_thread.run_sync(self._places.refresh):
+                log.warning("places", reason=said)
+            hosts = [parse_address(address).host for address in mesh.addresses()]
+            found = self._places.own_place(hosts)
+            mesh.set_place(_place(found) if found else None)
+            await trio.sleep(PLACE_S if found else PLACE_UNKNOWN_S)
+
+
+def note(event: str, facts: Mapping[str, str]) -> None:
+    """Log what happens in the mesh."""
+    log = structlog.get_logger()
+    (log.debug if event in QUIET else log.info)(event, **facts)
+
+
+def _announced(config: Config, sock: socket.socket) -> tuple[str, ...]:
+    """Configured addresses, and a bound one that is not all of them."""
+    host, port = sock.getsockname()[:2]
+    bound = Address(host, port)
+    return split_addresses(config.announce) + (() if bound.wildcard else (str(bound),))
+
+
+def _place(found: Located) -> Place:
+    return Place(found.latitude, found.longitude, found.source, found.country)

@@ -1,0 +1,1 @@
+"""Authenticated, encrypted connections between members of one network."""

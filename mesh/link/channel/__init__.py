@@ -1,0 +1,1 @@
+"""Frames over one connection."""

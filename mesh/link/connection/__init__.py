@@ -1,0 +1,1 @@
+"""One encrypted connection and how it is made."""

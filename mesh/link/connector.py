@@ -1,0 +1,564 @@
+"""Gets and keeps one link to each wanted peer: dials, has itself dialled back, goes over a relay. Pure.
+
+States of a peer: no link (waiting to try again), trying (dials under way), linked. While a link's path is
+doubted, or leads over a relay, the machine tries for a better one beside it; the newer connection takes over
+and its users notice nothing. Outputs are done by a shell, which tells how they went:
+
+    Dial       -> dialled(attempt, ...) or dial_failed(attempt, ...)
+    DialRelay  -> the same
+    Frame      -> nothing
+    Close      -> nothing; `closed` is for connections that end by themselves
+
+Hole punching is one more way to get a connected socket, tried between dialling back and the relay's own path.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from random import Random
+
+from mesh.errors import StateError, WireError
+from mesh.identity.claim import Chain
+from mesh.link.control import (
+    REASON_CHARS_MAX,
+    Bye,
+    CallMe,
+    Control,
+    Forward,
+    Forwarded,
+    Hold,
+    Ping,
+    Pong,
+    RelayAsk,
+    RelayDeny,
+    RelayGrant,
+    RelayOffer,
+    Tried,
+    Try,
+    encode,
+    parse_control_untrusted,
+)
+from mesh.link.model import TOKEN_BYTES, Peer
+from mesh.link.pulse import Pulse
+from mesh.link.steps import Close, Dial, DialRelay, Down, Frame, Output, Probe, Reached, Relay, Up
+from mesh.model import NodeId, Role, short
+
+ADDRESSES_MAX = 16  # tried of one peer
+PEERS_MAX = 4096  # of whom something is remembered here; the directory has the rest
+STAGGER_S = 0.25  # RFC 8305 5: between two addresses of one peer
+ROUND_S = 3.0  # of dialling before a peer's answer is given up and the next way is tried
+RELAY_S = 0.6  # after which a relay is asked although dials are under way: the user should not wait for them
+GRACE_S = 1.0  # a broken link is made anew in this time before anybody is told
+RETRY_S = 2.0  # after a round that failed; doubled each time
+RETRY_MAX_S = 60.0
+FAILURES_MAX = 4  # rounds, a quarter of a minute
+UPGRADE_S = 60.0  # between tries to replace a relayed path
+FRESH_S = 3.0  # two connections that came up within this time were dialled by both ends at once
+CALLS_PER_MINUTE = 30  # dial-back requests followed for one peer
+PROBES_MAX = 32  # addresses of this node that peers are trying
+PROBE_EVERY_S = 5.0  # one peer's addresses are tried at most this often
+CONTROL_FRAME = 1
+"""Kind of the frames that are this machine's own."""
+
+
+@dataclass(slots=True)
+class Link:
+    """One live connection that carries frames."""
+
+    connection: int
+    peer: Peer
+    via: NodeId | None  # the relay
+    up_at: float
+    pulse: Pulse
+    doubted: bool = False
+    probed_at: float = -inf
+    held: bool = False  # the peer is reached by others through this link
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of a peer, linked or not."""
+
+    addresses: tuple[str, ...] = ()
+    relays: tuple[NodeId, ...] = ()
+    wanted: bool = False
+    link: Link | None = None
+    lost_at: float = inf  # the link broke; users are told GRACE_S later
+    lost_because: str = ""
+    trying_until: float = -inf
+    queue: list[str] = field(default_factory=list)  # addresses still to be dialled in this round
+    next_dial_at: float = inf
+    relay_at: float = inf
+    retry_at: float = inf
+    failures: int = 0
+    running: set[int] = field(default_factory=set)
+    calls: int = 0
+    calls_since: float = -inf
+
+
+class Connector:
+    """Every link of one node. `own_addresses` are told to peers that are asked to dial back."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        random: Random,
+        entropy: Callable[[int], bytes],
+        own_addresses: Callable[[], Sequence[str]],
+    ) -> None:
+        self.links: dict[NodeId, Link] = {}
+        self.counters: dict[str, int] = dict.fromkeys(
+            ("dials", "dials_failed", "links_made", "links_lost", "links_replaced", "calls", "relayed"), 0
+        )
+        self._node = node
+        self._random = random
+        self._entropy = entropy
+        self._own_addresses = own_addresses
+        self._known: dict[NodeId, _Known] = {}
+        self._by_connection: dict[int, Link] = {}
+        self._attempts: dict[int, NodeId | None] = {}
+        self._attempt = 0
+        self._probes: dict[bytes, str] = {}  # ticket -> own address that a peer tries
+        self._tickets: dict[bytes, NodeId] = {}  # relay asked for -> the peer wanted
+        self._outputs: list[Output] = []
+
+    # --- what is wanted
+
+    def want(self, peer: NodeId, now: float) -> None:
+        """Get a link to a peer and keep it."""
+        if peer == self._node:
+            raise StateError("a link to the node itself")
+        known = self._about(peer)
+        known.wanted = True
+        if known.link is None and now >= known.trying_until and (known.retry_at == inf or not known.failures):
+            self._begin(peer, known, now)
+
+    def unwant(self, peer: NodeId, reason: str, now: float) -> None:
+        """Nobody here needs the link: it is closed with a word, so that the peer does not dial again."""
+        known = self._known.get(peer)
+        if known is None:
+            return
+        known.wanted = False
+        self._stop(known)
+        if known.link is not None:
+            link = known.link
+            self._say(link, Bye(reason), now)
+            self._outputs.append(Close(link.connection, reason))
+            self._forget_link(peer, known)
+        known.lost_at = inf
+
+    def learn(self, peer: NodeId, addresses: Sequence[str], relays: Sequence[NodeId]) -> None:
+        """What the directory, or discovery, says about where a peer is; the best first."""
+        if peer == self._node:
+            return
+        known = self._about(peer)
+        known.addresses = tuple(addresses[:ADDRESSES_MAX]) or known.addresses
+        known.relays = tuple(relay for relay in relays if relay != self._node) or known.relays
+
+    def is_trying(self, peer: NodeId) -> bool:
+        """Whether dials to a peer are under way."""
+        known = self._known.get(peer)
+        return known is not None and bool(known.running or known.queue)
+
+    def try_address(self, address: str, now: float) -> int:
+        """Dial an address of nobody in particular; returns the attempt."""
+        return self._dial(address, None)
+
+    def address_changed(self, now: float) -> None:
+        """This node has other addresses now: every link is suspected until something comes over it."""
+        for peer, link in list(self.links.items()):
+            link.pulse.sent(now)
+            self._ping(link, now, at_once=True)
+            known = self._about(peer)
+            if known.addresses and not known.running:
+                link.doubted = True
+                self._begin(peer, known, now, relayed=False)
+
+    # --- how it went
+
+    def connected(self, connection: int, peer: Peer, now: float, *, via: NodeId | None = None) -> bool:
+        """A control connection is there, dialled by either side. False: not needed, close it."""
+        known = self._about(peer.node_id)
+        old = known.link
+        if old is not None and not self._is_better(old, peer, via, now):
+            return False
+        link = Link(connection, peer, via, now, Pulse(peer.round_trip_s or None, now))
+        if old is not None:
+            self.counters["links_replaced"] += 1
+            self._by_connection.pop(old.connection, None)
+            self._outputs.append(Close(old.connection, "replaced by a newer connection"))
+        known.link = self.links[peer.node_id] = self._by_connection[connection] = link
+        self.counters["links_made"] += 1
+        self._stop(known)
+        known.failures = 0
+        known.retry_at = now + UPGRADE_S if via is not None else inf
+        if old is None and known.lost_at == inf:
+            self._outputs.append(Up(peer.node_id))
+        known.lost_at = inf
+        self._ping(link, now, at_once=True)
+        return True
+
+    def dialled(self, attempt: int) -> None:
+        """A dial succeeded; `connected` says with whom."""
+        peer = self._attempts.pop(attempt, None)
+        if peer is not None and peer in self._known:
+            self._known[peer].running.discard(attempt)
+
+    def dial_failed(self, attempt: int, now: float) -> None:
+        """A dial did not."""
+        self.counters["dials_failed"] += 1
+        peer = self._attempts.pop(attempt, None)
+        if peer is None or peer not in self._known:
+            return
+        known = self._known[peer]
+        known.running.discard(attempt)
+        known.next_dial_at = min(known.next_dial_at, now) if known.queue else inf
+        if not known.queue and not known.running and known.relay_at != inf:
+            known.relay_at = now
+
+    def closed(self, connection: int, reason: str, now: float) -> None:
+        """A connection ended by itself."""
+        link = self._by_connection.get(connection)
+        if link is not None:
+            self._lose(link.peer.node_id, reason, now)
+
+    def sent(self, peer: NodeId, now: float) -> int | None:
+        """A frame is about to be sent to a peer: on which connection, or None when there is no link."""
+        link = self.links.get(peer)
+        if link is None:
+            return None
+        link.pulse.sent(now)
+        return link.connection
+
+    def heard(self, connection: int, now: float) -> NodeId | None:
+        """A frame came on a connection: from whom, or None when the connection was given up."""
+        link = self._by_connection.get(connection)
+        if link is None:
+            return None
+        link.pulse.heard(now)
+        link.doubted = False
+        return link.peer.node_id
+
+    def receive(self, connection: int, data: bytes, now: float) -> None:
+        """A control frame. Raises WireError."""
+        link = self._by_connection.get(connection)
+        message = parse_control_untrusted(data)
+        if link is None:
+            return
+        match message:
+            case Ping():
+                self._say(link, Pong(message.nonce), now, expects=False)
+            case Pong():
+                link.pulse.pong(message.nonce, now)
+            case Bye():
+                self._on_bye(link, message.reason, now)
+            case Forward():
+                self._on_forward(link, message, now)
+            case Forwarded():
+                self._on_forwarded(link, message, now)
+            case RelayAsk():
+                self._outputs.append(Relay(link.peer.node_id, message.target, message.ticket))
+            case RelayGrant():
+                self._on_grant(link, message)
+            case RelayOffer():
+                self._on_offer(link, message, now)
+            case RelayDeny():
+                self._tickets.pop(message.ticket, None)
+            case Hold():
+                link.held = message.on and link.via is None
+            case Try():
+                self._on_try(link, message, now)
+            case Tried():
+                self._on_tried(link, message)
+            case _:
+                raise WireError(f"a {type(message).__name__} has no place on a link")
+
+    def granted(self, ask: Relay, token_for_origin: bytes, token_for_target: bytes, now: float) -> None:
+        """The relay of this node takes a pair on: tell both."""
+        origin, target = self.links.get(ask.origin), self.links.get(ask.target)
+        if origin is not None and target is not None:
+            self._say(origin, RelayGrant(ask.ticket, token_for_origin), now)
+            self._say(target, RelayOffer(ask.origin, ask.ticket, token_for_target), now)
+
+    def denied(self, ask: Relay, reason: str, now: float) -> None:
+        """The relay of this node does not."""
+        if (origin := self.links.get(ask.origin)) is not None:
+            self._say(origin, RelayDeny(ask.ticket, reason), now)
+
+    def show(self, peer: NodeId, chain: Chain) -> None:
+        """A linked peer was renewed: its link is judged by this chain from now on."""
+        if (link := self.links.get(peer)) is not None:
+            link.peer = replace(link.peer, chain=chain)
+
+    def hold(self, peer: NodeId, on: bool, now: float) -> None:
+        """Ask a linked peer to keep the link, or not to."""
+        if (link := self.links.get(peer)) is not None:
+            self._say(link, Hold(on), now)
+
+    def ask_reachable(self, peer: NodeId, address: str, now: float) -> None:
+        """Have a linked peer try an address of this node; `Reached` tells what it found."""
+        link = self.links.get(peer)
+        if link is not None and len(self._probes) < PROBES_MAX:
+            ticket = self._entropy(TOKEN_BYTES)
+            self._probes[ticket] = address
+            self._say(link, Try(ticket, address), now)
+
+    def tried(self, probe: Probe, ok: bool, reason: str, now: float) -> None:
+        """What became of a `Probe`."""
+        if (link := self.links.get(probe.peer)) is not None:
+            self._say(link, Tried(probe.ticket, ok, reason[:REASON_CHARS_MAX]), now)
+
+    def deadline(self, now: float) -> float | None:
+        """When `on_deadline` is next due."""
+        due = min((link.pulse.deadline(now) for link in self.links.values()), default=inf)
+        for known in self._known.values():
+            due = min(due, known.next_dial_at, known.relay_at, known.lost_at + GRACE_S)
+            if known.wanted or known.link is not None:
+                due = min(due, known.retry_at)
+            if known.trying_until > now:
+                due = min(due, known.trying_until)
+        return None if due == inf else due
+
+    def on_deadline(self, now: float) -> None:
+        """Do what is due. Harmless when early."""
+        for link in list(self.links.values()):
+            self._look(link, now)
+        for peer, known in list(self._known.items()):
+            if now >= known.next_dial_at:
+                self._dial_next(peer, known, now)
+            if now >= known.relay_at:
+                known.relay_at = inf
+                self._ask_relays(peer, known, now)
+            if now >= known.lost_at + GRACE_S:
+                self._tell_lost(peer, known)
+            if known.trying_until <= now and known.trying_until != -inf:
+                self._give_up(known, now)
+            if now >= known.retry_at and (known.wanted or known.link is not None):
+                self._begin(peer, known, now, relayed=known.link is None)
+
+    def outputs(self) -> list[Output]:
+        """What to do now, in order; empties the list."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    # --- rounds of dialling
+
+    def _begin(self, peer: NodeId, known: _Known, now: float, *, relayed: bool = True) -> None:
+        """Start a round: every address, staggered; a relay soon after, as dialling takes long to fail."""
+        known.retry_at = inf
+        known.trying_until = now + ROUND_S
+        known.queue = list(known.addresses)
+        known.next_dial_at = now if known.queue else inf
+        known.relay_at = (now + RELAY_S if known.queue else now) if relayed else inf
+
+    def _stop(self, known: _Known) -> None:
+        known.queue.clear()
+        known.next_dial_at = known.relay_at = known.retry_at = inf
+        known.trying_until = -inf
+
+    def _give_up(self, known: _Known, now: float) -> None:
+        """The round brought nothing."""
+        self._stop(known)
+        if known.link is not None:
+            known.retry_at = now + UPGRADE_S if known.link.via is not None else inf
+            return
+        known.failures += 1
+        if known.failures >= FAILURES_MAX:
+            known.wanted, known.failures = False, 0  # whoever wants it will say so again
+            return
+        wait_s = min(RETRY_S * 2 ** min(known.failures - 1, 8), RETRY_MAX_S)
+        known.retry_at = now + wait_s * (0.75 + 0.5 * self._random.random())
+
+    def _dial_next(self, peer: NodeId, known: _Known, now: float) -> None:
+        known.next_dial_at = inf
+        if known.queue:
+            known.running.add(self._dial(known.queue.pop(0), peer))
+            if known.queue:
+                known.next_dial_at = now + STAGGER_S
+
+    def _dial(self, address: str, peer: NodeId | None) -> int:
+        attempt = self._new_attempt(peer)
+        self._outputs.append(Dial(attempt, address, peer))
+        return attempt
+
+    def _new_attempt(self, peer: NodeId | None) -> int:
+        self.counters["dials"] += 1
+        self._attempt += 1
+        self._attempts[self._attempt] = peer
+        return self._attempt
+
+    # --- over others
+
+    def _ask_relays(self, peer: NodeId, known: _Known, now: float) -> None:
+        """Ask whoever is linked to both: first to have the peer dial us, and to splice us meanwhile."""
+        own = list(self._own_addresses())[:ADDRESSES_MAX]
+        for relay in self._relays_for(peer, known):
+            link = self.links[relay]
+            ticket = self._entropy(TOKEN_BYTES)
+            if own:
+                self._say(link, Forward(peer, encode(CallMe(ticket, own))), now)
+            if Role.RELAY in link.peer.roles and len(self._tickets) < PEERS_MAX:
+                self._tickets[ticket] = peer
+                self._say(link, RelayAsk(peer, ticket), now)
+                return
+
+    def _relays_for(self, peer: NodeId, known: _Known) -> list[NodeId]:
+        """Linked members that may reach the peer: its own standby relays, else any relay."""
+        direct = [node for node, link in self.links.items() if link.via is None and node != peer]
+        best = [node for node in known.relays if node in direct]
+        return best or [node for node in direct if Role.RELAY in self.links[node].peer.roles][:3]
+
+    def _on_forward(self, link: Link, message: Forward, now: float) -> None:
+        target = self.links.get(message.to)
+        if target is not None and target is not link:
+            self._say(target, Forwarded(link.peer.node_id, message.body), now)
+
+    def _on_forwarded(self, link: Link, message: Forwarded, now: float) -> None:
+        inner = parse_control_untrusted(message.body)
+        if not isinstance(inner, CallMe):
+            raise WireError("only a request to dial back is forwarded")
+        origin = message.origin
+        if origin == self._node:
+            return
+        known = self._about(origin)
+        if now >= known.calls_since + 60.0:
+            known.calls, known.calls_since = 0, now
+        known.calls += 1
+        if known.calls > CALLS_PER_MINUTE or (known.link is not None and known.link.via is None):
+            return
+        self.counters["calls"] += 1
+        for address in inner.addresses[:ADDRESSES_MAX]:
+            if address not in known.queue:
+                known.queue.append(address)
+        known.next_dial_at = min(known.next_dial_at, now)
+        known.trying_until = max(known.trying_until, now + ROUND_S)
+
+    def _on_grant(self, link: Link, message: RelayGrant) -> None:
+        peer = self._tickets.pop(message.ticket, None)
+        if peer is not None and link.peer.remote:
+            attempt = self._new_attempt(peer)
+            self.counters["relayed"] += 1
+            self._outputs.append(
+                DialRelay(
+                    attempt, self._address_of(link), message.token, peer, link.peer.node_id, accept=False
+                )
+            )
+
+    def _on_offer(self, link: Link, message: RelayOffer, now: float) -> None:
+        if message.origin == self._node or not link.peer.remote:
+            return
+        attempt = self._new_attempt(message.origin)
+        self._outputs.append(
+            DialRelay(
+                attempt, self._address_of(link), message.token, message.origin, link.peer.node_id, accept=True
+            )
+        )
+
+    def _address_of(self, link: Link) -> str:
+        """Where a linked node can be dialled: where it was, or where it says that it listens."""
+        if link.peer.dialled:
+            return link.peer.remote
+        known = self._known[link.peer.node_id]
+        return known.addresses[0] if known.addresses else link.peer.remote
+
+    def _on_try(self, link: Link, message: Try, now: float) -> None:
+        """Only the address that the peer comes from is tried: nobody is made to knock at strangers' doors."""
+        probe = Probe(link.peer.node_id, message.ticket, message.address)
+        if now < link.probed_at + PROBE_EVERY_S:
+            self.tried(probe, False, "asked too often", now)
+        elif host_of(message.address) != host_of(link.peer.remote):
+            self.tried(probe, False, "not the address that this link comes from", now)
+        else:
+            link.probed_at = now
+            self._outputs.append(probe)
+
+    def _on_tried(self, link: Link, message: Tried) -> None:
+        address = self._probes.pop(message.ticket, None)
+        if address is not None:
+            self._outputs.append(Reached(link.peer.node_id, address, message.ok, message.reason))
+
+    # --- links
+
+    def _is_better(self, old: Link, peer: Peer, via: NodeId | None, now: float) -> bool:
+        """Whether a new connection takes the place of a live one. Both ends come to the same answer."""
+        if (via is None) != (old.via is None):
+            return via is None or old.doubted
+        if now - old.up_at >= FRESH_S or peer.dialled == old.peer.dialled:
+            return True
+        # Dialled by both at once: the one of the smaller key stays.
+        return peer.dialled == (self._node < peer.node_id)
+
+    def _look(self, link: Link, now: float) -> None:
+        peer = link.peer.node_id
+        if link.pulse.dead(now):
+            self._outputs.append(Close(link.connection, "silent"))
+            self._lose(peer, "silent", now)
+            return
+        self._ping(link, now)
+        if link.pulse.doubted(now) and not link.doubted:
+            link.doubted = True
+            self._begin(peer, self._about(peer), now)
+
+    def _ping(self, link: Link, now: float, *, at_once: bool = False) -> None:
+        nonce = link.pulse.ping_now(now) if at_once else link.pulse.ping_due(now)
+        if nonce is not None:
+            self._say(link, Ping(nonce), now, expects=False)
+
+    def _say(self, link: Link, message: Control, now: float, *, expects: bool = True) -> None:
+        if expects:
+            link.pulse.sent(now)
+        self._outputs.append(Frame(link.connection, encode(message)))
+
+    def _on_bye(self, link: Link, reason: str, now: float) -> None:
+        peer = link.peer.node_id
+        known = self._about(peer)
+        self._outputs.append(Close(link.connection, "the peer closed the link"))
+        self._forget_link(peer, known)
+        known.wanted = False
+        self._stop(known)
+        known.lost_because = reason
+        self._tell_lost(peer, known)
+
+    def _lose(self, peer: NodeId, reason: str, now: float) -> None:
+        """A link broke: try at once to have it back, and say so only when that fails."""
+        known = self._about(peer)
+        self._forget_link(peer, known)
+        known.lost_at, known.lost_because = now, reason
+        if now >= known.trying_until:
+            self._begin(peer, known, now)
+
+    def _forget_link(self, peer: NodeId, known: _Known) -> None:
+        if known.link is not None:
+            self._by_connection.pop(known.link.connection, None)
+            self.links.pop(peer, None)
+            known.link = None
+
+    def _tell_lost(self, peer: NodeId, known: _Known) -> None:
+        known.lost_at = inf
+        self.counters["links_lost"] += 1
+        self._outputs.append(Down(peer, known.lost_because))
+        if not known.wanted:
+            self._stop(known)
+
+    def _about(self, peer: NodeId) -> _Known:
+        known = self._known.get(peer)
+        if known is None:
+            if len(self._known) >= PEERS_MAX:
+                self._forget_one()
+            known = self._known[peer] = _Known()
+        return known
+
+    def _forget_one(self) -> None:
+        """The oldest of whom nothing is wanted; the directory can tell of it again."""
+        for peer, known in self._known.items():
+            if known.link is None and not known.wanted and known.lost_at == inf and not known.running:
+                del self._known[peer]
+                return
+        raise StateError(
+            f"more than {PEERS_MAX} peers are wanted; the first is {short(next(iter(self._known)))}"
+        )
+
+
+def host_of(address: str) -> str:
+    """The host of "host:port", without an IPv6 address's brackets."""
+    return address.rpartition(":")[0].strip("[]")

@@ -1,0 +1,149 @@
+"""Control messages between two linked nodes: MessagePack arrays whose first element is the kind.
+
+They arrive on an authenticated link, so they carry no signature. A `ticket` names one attempt to connect in
+every message about it; whoever begins the attempt draws it.
+"""
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from mesh.errors import WireError
+from mesh.link.model import TOKEN_BYTES
+from mesh.model import KEY_BYTES
+
+CONTROL_BYTES_MAX = 8 * 1024  # sixteen of the longest addresses are 4.3 kB
+FORWARD_BYTES_MAX = 2048  # a node passes this on for another: room for one message with usual addresses
+ADDRESSES_MAX = 16  # candidates of one node; more are never worth trying
+ADDRESS_CHARS_MAX = 264  # RFC 1035 2.3.4: a name has at most 255; brackets, colon and port beside
+REASON_CHARS_MAX = 200  # one sentence for people
+
+Node: TypeAlias = Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+Ticket: TypeAlias = Annotated[bytes, Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
+Token: TypeAlias = Annotated[bytes, Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
+Nonce: TypeAlias = Annotated[int, Meta(ge=0)]
+Body: TypeAlias = Annotated[bytes, Meta(max_length=FORWARD_BYTES_MAX)]
+Address: TypeAlias = Annotated[str, Meta(max_length=ADDRESS_CHARS_MAX)]
+Addresses: TypeAlias = Annotated[list[Address], Meta(max_length=ADDRESSES_MAX)]
+Reason: TypeAlias = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
+
+
+class Ping(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
+    """Answer with the same nonce: measures the round trip."""
+
+    nonce: Nonce
+
+
+class Pong(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
+    """The answer to a Ping."""
+
+    nonce: Nonce
+
+
+class Forward(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
+    """Give this to a node that you have a link to; one hop, never further."""
+
+    to: Node
+    body: Body
+
+
+class Forwarded(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
+    """A body from `origin`, which the sender of this knows by its link."""
+
+    origin: Node
+    body: Body
+
+
+class CallMe(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
+    """Dial me at one of these "host:port", in this order; the ticket goes with the connection."""
+
+    ticket: Ticket
+    addresses: Addresses
+
+
+class RelayAsk(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
+    """Splice me with this node."""
+
+    target: Node
+    ticket: Ticket
+
+
+class RelayGrant(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
+    """To the one who asked: connect to me with this token."""
+
+    ticket: Ticket
+    token: Token
+
+
+class RelayDeny(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=8):
+    """To the one who asked: not by me, or not now."""
+
+    ticket: Ticket
+    reason: Reason
+
+
+class RelayOffer(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
+    """To the target: `origin` wants to be spliced with you; connect to me with this token if you want it."""
+
+    origin: Node
+    ticket: Ticket
+    token: Token
+
+
+class Try(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=10):
+    """Say whether you can connect to this address of mine."""
+
+    ticket: Ticket
+    address: Address
+
+
+class Tried(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=11):
+    """The answer to a Try; `reason` is empty when it worked."""
+
+    ticket: Ticket
+    ok: bool
+    reason: Reason = ""
+
+
+class Bye(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=12):
+    """I close this link on purpose: there is no need to dial me again for it."""
+
+    reason: Reason
+
+
+class Hold(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=13):
+    """Keep this link although we are no neighbours: others reach me through it. Or no longer."""
+
+    on: bool
+
+
+Control: TypeAlias = (
+    Ping
+    | Pong
+    | Forward
+    | Forwarded
+    | CallMe
+    | RelayAsk
+    | RelayGrant
+    | RelayDeny
+    | RelayOffer
+    | Try
+    | Tried
+    | Bye
+    | Hold
+)
+
+_decoder = msgspec.msgpack.Decoder(Control)
+encode = msgspec.msgpack.Encoder().encode
+
+
+def parse_control_untrusted(data: bytes) -> Control:
+    """One whole message; raises WireError if it is too large, of an unknown kind, or out of any bound."""
+    if len(data) > CONTROL_BYTES_MAX:
+        raise WireError(f"a control message of {len(data)} bytes; at most {CONTROL_BYTES_MAX} are allowed")
+    try:
+        message: Control = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"not a control message: {error}") from None
+    return message

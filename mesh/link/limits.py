@@ -1,0 +1,56 @@
+"""How many connections strangers may open. Pure: `now` is monotonic seconds.
+
+Counted before any work. What a member opens is given back, so only those who fail are slowed down.
+"""
+
+from collections import Counter
+
+BURST = 64  # connections from one address at once: a household, a test of many nodes on one machine
+PER_S = 20.0  # after that; at under 1 ms each, one address takes at most 2 % of a core
+PENDING_MAX = 256  # handshakes in progress, some 50 kB each
+PENDING_PER_ADDRESS_MAX = 64
+ADDRESSES_MAX = 4096  # remembered; a few hundred bytes each
+
+
+class ConnectionLimits:
+    """A token bucket for each address, and a count of handshakes in progress."""
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self._pending: Counter[str] = Counter()
+        self._spent: dict[str, tuple[float, float]] = {}  # address: connections not yet forgiven, and when
+
+    def admit(self, address: str, now: float) -> str:
+        """Why not, "" when the connection may go on: then call `done` once."""
+        if self.pending >= PENDING_MAX:
+            return "too many connections are being opened"
+        if self._pending[address] >= PENDING_PER_ADDRESS_MAX:
+            return "too many connections are being opened from this address"
+        spent = self._spent_by(address, now)
+        if spent + 1 > BURST:
+            return "connections from this address come too fast"
+        self._remember(address, spent + 1, now)
+        self.pending += 1
+        self._pending[address] += 1
+        return ""
+
+    def done(self, address: str, now: float, *, member: bool) -> None:
+        """A handshake ended; `member` says that it was good, and costs nothing."""
+        self.pending -= 1
+        self._pending[address] -= 1
+        if not self._pending[address]:
+            del self._pending[address]
+        if member:
+            self._remember(address, max(0.0, self._spent_by(address, now) - 1), now)
+
+    def _spent_by(self, address: str, now: float) -> float:
+        spent, at = self._spent.get(address, (0.0, now))
+        return max(0.0, spent - (now - at) * PER_S)
+
+    def _remember(self, address: str, spent: float, now: float) -> None:
+        self._spent.pop(address, None)
+        if spent <= 0:
+            return
+        if len(self._spent) >= ADDRESSES_MAX:
+            del self._spent[next(iter(self._spent))]  # the one heard longest ago owes least
+        self._spent[address] = (spent, now)

@@ -1,0 +1,89 @@
+"""What a connector wants done, and what it tells its owner. Pure."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mesh.model import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Dial an address; `expect` None: whoever answers there."""
+
+    attempt: int
+    address: str
+    expect: NodeId | None
+
+
+@dataclass(frozen=True, slots=True)
+class DialRelay:
+    """Connect to a relay, show the token; then `accept` a dialler there, or dial `expect` through it."""
+
+    attempt: int
+    address: str
+    token: bytes
+    expect: NodeId
+    via: NodeId
+    accept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One control message on a connection."""
+
+    connection: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A connection that is not needed."""
+
+    connection: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """There is a link to a peer."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """There is none any more."""
+
+    peer: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A neighbour asks to be spliced to another: see `Connector.granted` and `denied`."""
+
+    origin: NodeId
+    target: NodeId
+    ticket: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A peer asks whether this node can connect to an address of its own: see `Connector.tried`."""
+
+    peer: NodeId
+    ticket: bytes
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a peer found when it tried an address of this node."""
+
+    peer: NodeId
+    address: str
+    ok: bool
+    reason: str
+
+
+Output: TypeAlias = Dial | DialRelay | Frame | Close | Up | Down | Relay | Probe | Reached

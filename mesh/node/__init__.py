@@ -1,0 +1,1 @@
+"""One running node of a network: gossip, links and discovery put together."""

@@ -1,0 +1,532 @@
+"""Gossip, links and membership of one node as one sans-IO machine. Pure.
+
+The shell carries out what `outputs` says: dial, send, close, keep the membership. Frames of one connection
+have a kind: the connector's own, gossip's, or the membership's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeAlias
+
+from mesh.directory.facts import (
+    KINDS,
+    CarriedStreams,
+    F,
+    Fact,
+    Load,
+    Place,
+    Where,
+    Who,
+    is_worth_telling,
+    parse_fact_untrusted,
+    payload,
+)
+from mesh.directory.gossip import Changed, Gone, Gossip
+from mesh.directory.gossip import Output as GossipOutput
+from mesh.directory.record import Kind, Record
+from mesh.discovery.candidates import dial_order, is_lan, join_address, make_candidates
+from mesh.errors import RemoteError, Unavailable, WireError
+from mesh.identity.claim import Chain, parse_chain_untrusted
+from mesh.identity.key import verify
+from mesh.identity.membership import Membership
+from mesh.identity.spread import Displaced, Renewed, Revoked, Shown, Spread, Tell
+from mesh.identity.spread import Output as SpreadOutput
+from mesh.link.connector import CONTROL_FRAME, Connector, host_of
+from mesh.link.model import Peer
+from mesh.link.relay.book import Denied, RelayBook, RelaySettings
+from mesh.link.steps import Close, Dial, DialRelay, Down, Probe, Reached, Relay, Up
+from mesh.link.steps import Frame as ControlFrame
+from mesh.link.steps import Output as ConnectorOutput
+from mesh.membership.outbox import Connect, Release, Send
+from mesh.model import NodeId, Role, Signer, short
+
+GOSSIP_FRAME = 2
+SPREAD_FRAME = 3
+STANDBY_S = 5.0  # between looks whether standby relays are needed and alive
+STANDBY = 2  # relays that hold a link to a node that nobody can dial
+OBSERVED_MAX = 8  # addresses of this node that peers saw, newest kept
+SEEN_MAX = 16 * 1024  # nodes of which the first sight is remembered, as many as the directory holds
+RETRY_S = 1.0
+REACHABLE = "open"
+UNREACHABLE = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """What the operator says about this node."""
+
+    name: str
+    program: str  # "fwnode 0.1.0"
+    port: int  # where it listens
+    announce: tuple[str, ...] = ()
+    relay: RelaySettings = field(default_factory=RelaySettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """One frame on a connection."""
+
+    connection: int
+    kind: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The membership changed: keep `Membership.state()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something to tell the operator: an event's name and what belongs to it."""
+
+    event: str
+    facts: dict[str, str]
+
+
+Output: TypeAlias = Dial | DialRelay | Transmit | Close | Probe | Keep | Note
+
+
+class MeshCore:
+    """One node of one network. Times are monotonic seconds and, as `unix_s`, those of the wall clock."""
+
+    def __init__(
+        self,
+        key: Signer,
+        membership: Membership,
+        owner: Signer | None,
+        settings: MeshSettings,
+        *,
+        random: Random,
+        entropy: Callable[[int], bytes],
+        generation: int,
+        now: float,
+        unix_s: float,
+    ) -> None:
+        """`owner` is the network's key when this node holds it."""
+        inviter = Role.INVITER in membership.check(membership.own, unix_s).roles
+        self.node = key.node_id
+        self.membership = membership
+        self.settings = settings
+        self.gossip = Gossip(key, membership.network, verify, random, generation, now)
+        self.connector = Connector(self.node, random, entropy, lambda: self.candidates)
+        self.spread = Spread(membership, owner or (key if inviter else None), random, now)
+        self.book = RelayBook(settings.relay, entropy, now)
+        self.candidates: list[str] = []
+        self.nat = ""
+        self.place: Place | None = None
+        self.first_seen: dict[NodeId, float] = {}  # -> Unix seconds
+        self._own_hosts: Sequence[str] = ()
+        self._observed: dict[str, None] = {}  # "host:port" of this node as peers saw it
+        self._standby: list[NodeId] = []
+        self._standby_at = now
+        self._where: Where | None = None
+        self._load: Load | None = None
+        self._streams: CarriedStreams | None = None
+        self._left = False
+        self._version = membership.version
+        self._outputs: list[Output] = []
+        self._publish_who(now)
+
+    # --- what this node says of itself
+
+    def set_addresses(self, hosts: Sequence[str], now: float) -> None:
+        """Numeric addresses of this host; a change makes every link prove itself."""
+        changed = bool(self._own_hosts) and set(hosts) != set(self._own_hosts)
+        self._own_hosts = tuple(hosts)
+        if changed:
+            self._observed.clear()
+            self.connector.address_changed(now)
+        self._publish_where(now)
+        self._settle(now)
+
+    def set_load(self, load: Load, now: float) -> None:
+        """How busy the node is; told only when that changed enough."""
+        if is_worth_telling(self._load, load):
+            self._load = load
+            self._publish(load, now)
+            self._settle(now)
+
+    def set_streams(self, streams: CarriedStreams, now: float) -> None:
+        """What the node carries."""
+        if streams != self._streams:
+            self._streams = streams
+            self._publish(streams, now)
+            self._settle(now)
+
+    def set_place(self, place: Place | None, now: float) -> None:
+        """Where the node is."""
+        if place != self.place:
+            self.place = place
+            if place is not None:
+                self._publish(place, now)
+            self._settle(now)
+
+    def membership_changed(self, now: float, unix_s: float) -> None:
+        """This node itself revoked somebody, or was renewed."""
+        self.spread.announce(now)
+        self._settle(now, unix_s)
+
+    def leave(self, now: float) -> None:
+        """Say goodbye to everybody."""
+        self._left = True
+        self.gossip.leave(now)
+        self._settle(now)
+
+    # --- connections
+
+    def found(self, peer: NodeId, address: str, now: float) -> None:
+        """Discovery heard of a member at an address."""
+        if peer == self.node or peer in self.connector.links:
+            return
+        if self.gossip.directory.record(peer, Kind.WHERE) is None:
+            self.connector.learn(peer, [address], ())
+            if not self.gossip.directory.is_forbidden(peer):
+                self.connector.want(peer, now)
+        self._settle(now)
+
+    def try_address(self, address: str, now: float) -> int:
+        """Dial whoever is at an address; returns the attempt."""
+        attempt = self.connector.try_address(address, now)
+        self._settle(now)
+        return attempt
+
+    def connected(
+        self, connection: int, peer: Peer, now: float, unix_s: float, *, via: NodeId | None = None
+    ) -> bool:
+        """A control connection was made; False when it is not needed."""
+        if peer.node_id == self.node:
+            return False
+        self.first_seen.setdefault(peer.node_id, unix_s)
+        taken = self.connector.connected(connection, peer, now, via=via)
+        if taken and peer.observed:
+            self._note_observed(peer, now)
+        if taken and peer.clock:
+            self._note("clock", node=peer.name, what=peer.clock)
+        self._settle(now, unix_s)
+        return taken
+
+    def dialled(self, attempt: int) -> None:
+        """An attempt succeeded."""
+        self.connector.dialled(attempt)
+
+    def dial_failed(self, attempt: int, now: float) -> None:
+        """An attempt did not."""
+        self.connector.dial_failed(attempt, now)
+        self._settle(now)
+
+    def closed(self, connection: int, reason: str, now: float) -> None:
+        """A connection ended by itself."""
+        self.connector.closed(connection, reason, now)
+        self._settle(now)
+
+    def tried(self, probe: Probe, ok: bool, reason: str, now: float) -> None:
+        """What became of a probe for a peer."""
+        self.connector.tried(probe, ok, reason, now)
+        self._settle(now)
+
+    def receive(self, connection: int, kind: int, data: bytes, now: float, unix_s: float) -> None:
+        """One frame. Raises RemoteError: close the connection."""
+        peer = self.connector.heard(connection, now)
+        if peer is None:
+            return
+        try:
+            if kind == CONTROL_FRAME:
+                self.connector.receive(connection, data, now)
+            elif kind == GOSSIP_FRAME:
+                self.gossip.receive(peer, data, now)
+            elif kind == SPREAD_FRAME:
+                self.spread.receive(peer, data, now, unix_s)
+            else:
+                raise WireError(f"frames of kind {kind} are not known")
+        finally:
+            self._settle(now, unix_s)
+
+    # --- time
+
+    def deadline(self, now: float) -> float:
+        """When `on_deadline` is next due."""
+        times = [
+            self.gossip.deadline(),
+            self.connector.deadline(now),
+            self.spread.deadline(),
+            self._standby_at,
+        ]
+        return min(at for at in times if at is not None)
+
+    def on_deadline(self, now: float, unix_s: float) -> None:
+        """Do what is due. Harmless when early."""
+        due = self.gossip.deadline()
+        if due is not None and now >= due:
+            self.gossip.on_deadline(now)
+        self.connector.on_deadline(now)
+        if now >= self.spread.deadline():
+            self.spread.on_deadline(now, unix_s)
+        if now >= self._standby_at:
+            self._standby_at = now + STANDBY_S
+            self._keep_standby(now)
+        self._settle(now, unix_s)
+
+    def outputs(self) -> list[Output]:
+        """What to do now, in order; empties the list."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def stream_address(self, peer: NodeId) -> str:
+        """Where a bulk stream to a linked peer is dialled. Raises Unavailable."""
+        link = self.connector.links.get(peer)
+        if link is None or link.via is not None:
+            raise Unavailable(f"there is no direct link to {self.name_of(peer)}", RETRY_S)
+        if link.peer.dialled:
+            return link.peer.remote
+        where = self.fact(peer, Where)
+        if where is None or not where.candidates:
+            raise Unavailable(f"{self.name_of(peer)} says no address", RETRY_S)
+        return dial_order(where.candidates, self._own_hosts)[0]
+
+    # --- between the machines
+
+    def _settle(self, now: float, unix_s: float | None = None) -> None:
+        """Hand every machine's outputs to who they are for, until there are none."""
+        moving = True
+        while moving:
+            moving = False
+            for gossiped in self.gossip.outputs():
+                moving = True
+                self._from_gossip(gossiped, now, unix_s)
+            for told in self.spread.outputs():
+                moving = True
+                self._from_spread(told, now)
+            for linked in self.connector.outputs():
+                moving = True
+                self._from_connector(linked, now)
+        if unix_s is not None and self.membership.version != self._version:
+            self._version = self.membership.version
+            self._outputs.append(Keep())
+            self._check_everybody(now, unix_s)
+            self._settle(now, unix_s)
+
+    def _from_gossip(self, output: GossipOutput, now: float, unix_s: float | None) -> None:
+        match output:
+            case Send():
+                self._transmit(output.peer, GOSSIP_FRAME, output.data, now)
+            case Connect():
+                self.connector.want(output.peer, now)
+            case Release():
+                link = self.connector.links.get(output.peer)
+                if not (link and link.held) and output.peer not in self._standby:
+                    self.connector.unwant(output.peer, output.reason, now)
+            case Changed():
+                self._on_record(output.record, now, unix_s)
+            case Gone():
+                self._note("peer gone", node=self.name_of(output.node), reason=output.reason)
+                self.first_seen.pop(output.node, None)
+                self.connector.unwant(output.node, output.reason, now)
+
+    def _from_spread(self, output: SpreadOutput, now: float) -> None:
+        match output:
+            case Tell():
+                self._transmit(output.peer, SPREAD_FRAME, output.data, now)
+            case Renewed():
+                self._publish_who(now)
+                self._outputs.append(Keep())
+                self._note("membership renewed")
+            case Shown():
+                self.connector.show(output.peer, output.chain)
+            case Revoked() | Displaced():
+                pass  # the membership's version says so, too
+
+    def _from_connector(self, output: ConnectorOutput, now: float) -> None:
+        match output:
+            case ControlFrame():
+                self._outputs.append(Transmit(output.connection, CONTROL_FRAME, output.data))
+            case Up():
+                link = self.connector.links[output.peer]
+                self._note("peer linked", node=link.peer.name, address=link.peer.remote)
+                self.gossip.link_up(output.peer, now)
+                self.spread.link_up(output.peer, link.peer.chain, now)
+            case Down():
+                self._note("peer unlinked", node=self.name_of(output.peer), reason=output.reason)
+                self.gossip.link_down(output.peer, now)
+                self.spread.link_down(output.peer, now)
+            case Relay():
+                self._on_relay(output, now)
+            case Reached():
+                self._on_reached(output, now)
+            case Dial() | DialRelay() | Close() | Probe():
+                self._outputs.append(output)
+
+    def _transmit(self, peer: NodeId, kind: int, data: bytes, now: float) -> None:
+        connection = self.connector.sent(peer, now)
+        if connection is not None:
+            self._outputs.append(Transmit(connection, kind, data))
+
+    def _on_relay(self, ask: Relay, now: float) -> None:
+        if Role.RELAY not in self.roles:
+            self.connector.denied(ask, "this node does not relay", now)
+            return
+        if ask.target not in self.connector.links:
+            self.connector.denied(ask, "this relay has no link to that node", now)
+            return
+        answer = self.book.ask(ask.origin, ask.target, now)
+        if isinstance(answer, Denied):
+            self.connector.denied(ask, answer.reason, now)
+        else:
+            self.connector.granted(ask, answer.origin_token, answer.target_token, now)
+
+    # --- what others say
+
+    def _on_record(self, record: Record, now: float, unix_s: float | None) -> None:
+        owner = record.owner
+        if owner == self.node or not record.payload:
+            return
+        try:
+            if record.kind == Kind.WHO:
+                self._on_who(owner, parse_fact_untrusted(Who, record.payload), now, unix_s)
+            elif record.kind == Kind.WHERE:
+                where = parse_fact_untrusted(Where, record.payload)
+                self.connector.learn(owner, dial_order(where.candidates, self._own_hosts), where.relays)
+        except WireError as error:
+            self._note("record not understood", node=short(owner), reason=str(error))
+
+    def _on_who(self, owner: NodeId, who: Who, now: float, unix_s: float | None) -> None:
+        if unix_s is None:
+            return
+        if len(self.first_seen) < SEEN_MAX:
+            self.first_seen.setdefault(owner, unix_s)
+        reason = self._reason_against(owner, who.claim, unix_s)
+        if reason:
+            self._expel(owner, reason, now)
+
+    def _reason_against(self, owner: NodeId, claim: bytes | Chain, unix_s: float) -> str:
+        """Why it is no member; empty when it is."""
+        try:
+            chain = claim if isinstance(claim, Chain) else parse_chain_untrusted(claim)
+            if chain.node_id != owner:
+                return "it shows the claim of another node"
+            self.membership.check(chain, unix_s)
+        except Unavailable:
+            return ""  # no more can be counted here: others count it
+        except RemoteError as error:
+            return str(error)
+        return ""
+
+    def _expel(self, node: NodeId, reason: str, now: float) -> None:
+        self._note("not a member", node=self.name_of(node), reason=reason)
+        self.gossip.forbid(node, now)
+        self.connector.unwant(node, reason, now)
+        self.book.forget(node)
+
+    def _check_everybody(self, now: float, unix_s: float) -> None:
+        """Somebody may be a member no longer."""
+        for peer, link in list(self.connector.links.items()):
+            if reason := self._reason_against(peer, link.peer.chain, unix_s):
+                self._expel(peer, reason, now)
+        for node in self.gossip.directory.members():
+            who = self.fact(node, Who)
+            if node == self.node or who is None:
+                continue
+            if reason := self._reason_against(node, who.claim, unix_s):
+                self._expel(node, reason, now)
+
+    # --- being reached
+
+    def _note_observed(self, peer: Peer, now: float) -> None:
+        """A peer says what it dialled, or from where it saw us come."""
+        if peer.dialled:
+            seen = join_address(host_of(peer.observed), self.settings.port)
+            if not is_lan(peer.remote) and self.nat != REACHABLE:
+                self.connector.ask_reachable(peer.node_id, seen, now)
+        else:
+            seen = peer.observed
+            if not is_lan(peer.remote):
+                self._reachable(REACHABLE, now)
+        self._observed.pop(seen, None)
+        self._observed[seen] = None
+        while len(self._observed) > OBSERVED_MAX:
+            del self._observed[next(iter(self._observed))]
+        self._publish_where(now)
+
+    def _on_reached(self, output: Reached, now: float) -> None:
+        if output.ok:
+            self._reachable(REACHABLE, now)
+        elif self.nat != REACHABLE:
+            self._reachable(UNREACHABLE, now)
+
+    def _reachable(self, nat: str, now: float) -> None:
+        if nat != self.nat:
+            self.nat = nat
+            self._publish_where(now)
+            self._standby_at = now
+
+    def _keep_standby(self, now: float) -> None:
+        """A node that nobody can dial has relays hold a link to it, and says which."""
+        links = self.connector.links
+        wanted = [node for node in self._standby if node in links and links[node].via is None]
+        if self.nat == UNREACHABLE:
+            able = [node for node in self.gossip.directory.members() if self._is_relay(node)]
+            able.sort(key=lambda node: (links[node].pulse.rtt_s or 1.0) if node in links else 2.0)
+            for node in able[: 2 * STANDBY]:
+                if len(wanted) >= STANDBY or node in wanted:
+                    continue
+                if node in links and links[node].via is None:
+                    wanted.append(node)
+                    self.connector.hold(node, True, now)
+                elif node not in links:
+                    self.connector.want(node, now)
+        if wanted != self._standby:
+            self._standby = wanted
+            self._publish_where(now)
+
+    def _is_relay(self, node: NodeId) -> bool:
+        if node == self.node:
+            return False
+        who, where = self.fact(node, Who), self.fact(node, Where)
+        return bool(who and where and Role.RELAY in who.roles and where.nat == REACHABLE)
+
+    # --- publishing
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """What this node may do."""
+        return self.membership.own_roles
+
+    def fact(self, node: NodeId, shape: type[F]) -> F | None:
+        """What a node says of itself, when it can be understood."""
+        record = self.gossip.directory.record(node, KINDS[shape])
+        if record is None or not record.payload:
+            return None
+        try:
+            return parse_fact_untrusted(shape, record.payload)
+        except WireError:
+            return None
+
+    def name_of(self, node: NodeId) -> str:
+        """A node's name, or the first characters of its key."""
+        link = self.connector.links.get(node)
+        if link is not None:
+            return link.peer.name
+        who = self.fact(node, Who)
+        return who.name if who is not None else short(node)
+
+    def _publish_who(self, now: float) -> None:
+        own = self.membership.own
+        roles = sorted(self.roles)
+        self._publish(Who(own.claim.name, self.settings.program, roles, own.data), now)
+
+    def _publish_where(self, now: float) -> None:
+        self.candidates = make_candidates(
+            self.settings.port, self._own_hosts, self.settings.announce, list(reversed(self._observed))
+        )
+        where = Where(self.candidates, self.nat, self._standby)
+        if where != self._where:
+            self._where = where
+            self._publish(where, now)
+
+    def _publish(self, fact: Fact, now: float) -> None:
+        if not self._left:
+            self.gossip.publish(KINDS[type(fact)], payload(fact), now)
+
+    def _note(self, event: str, **facts: str) -> None:
+        self._outputs.append(Note(event, facts))

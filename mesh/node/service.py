@@ -1,0 +1,411 @@
+"""Runs one node of a network on trio: sockets, dials, discovery and time around `MeshCore`."""
+
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from random import Random
+from typing import TypeAlias
+
+import trio
+
+from mesh.directory.facts import CarriedStreams, Load, Place
+from mesh.discovery.candidates import is_lan
+from mesh.discovery.mdns.names import MdnsOwn
+from mesh.discovery.mdns.service import serve_mdns
+from mesh.discovery.probe import own_addresses, watch_addresses
+from mesh.discovery.seeds import SeedList
+from mesh.discovery.store import PeersFile
+from mesh.errors import MeshError, RemoteError
+from mesh.identity.key import SecretKey
+from mesh.identity.membership import Membership
+from mesh.link.channel.service import Channel
+from mesh.link.client import dial
+from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection, secure
+from mesh.link.model import CONTROL
+from mesh.link.refusals import Refusals
+from mesh.link.relay.client import dial_relay
+from mesh.link.relay.service import Splicer
+from mesh.link.server import serve_links
+from mesh.link.steps import Close, Dial, DialRelay, Probe
+from mesh.model import NodeId, short
+from mesh.node.core import Keep, MeshCore, MeshSettings, Note, Output, Transmit
+from mesh.node.model import MeshStatus, PeerView
+from mesh.node.views import mesh_counters, mesh_status, peer_views
+
+PROBE = "probe"  # purpose of a connection that only shows that it can be made
+KEEP_PEERS_S = 60.0  # between writes of the last known addresses; a crash loses that much
+GOODBYE_S = 0.3  # for the goodbye to leave the machine
+DIALS_MAX = 64  # at a time; the rest wait
+SEEDS_FROM_FILE = 16  # last known addresses that are tried beside the configured seeds
+
+Service: TypeAlias = Callable[[SecureConnection], Awaitable[None]]
+OnNote: TypeAlias = Callable[[str, Mapping[str, str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshParts:
+    """What the node is given: everything that is not the mesh's own."""
+
+    keep: Callable[[bytes], None]  # writes a membership's state; blocks
+    note: OnNote  # tells the operator
+    peers_file: PeersFile
+    seeds: tuple[str, ...] = ()
+    mdns: bool = True
+    mdns_interfaces: tuple[str, ...] | None = None
+
+
+class MeshNode:
+    """One node of one network, from `run` until it is cancelled. Every method is for the trio thread."""
+
+    def __init__(
+        self,
+        key: SecretKey,
+        membership: Membership,
+        owner: SecretKey | None,
+        settings: MeshSettings,
+        parts: MeshParts,
+    ) -> None:
+        now = trio.current_time()
+        self.core = MeshCore(
+            key,
+            membership,
+            owner,
+            settings,
+            random=Random(secrets.randbits(64)),  # noqa: S311 - spreads load and backoff, guards nothing
+            entropy=secrets.token_bytes,
+            generation=time.time_ns() // 1_000_000,
+            now=now,
+            unix_s=time.time(),
+        )
+        self.refusals = Refusals()
+        self._owner = owner is not None
+        self._parts = parts
+        self._credentials = Credentials(key, membership, settings.program, time.time)
+        self._seeds = SeedList(parts.seeds, Random(secrets.randbits(64)), now)  # noqa: S311 - as above
+        self._splicer = Splicer(self.core.book)
+        self._services: dict[str, Service] = {}
+        self._channels: dict[int, Channel] = {}
+        self._connections = 0
+        self._jobs: list[Output] = []
+        self._seed_attempts: dict[int, str] = {}
+        self._own_seeds: set[str] = set()  # seeds that lead to this node itself
+        self._wake = trio.Event()
+        self._keep_wanted = trio.Event()
+        self._dials = trio.CapacityLimiter(DIALS_MAX)
+
+    # --- for the rest of the program
+
+    def peers(self) -> list[PeerView]:
+        """Every known node of the network, this one first."""
+        return peer_views(self.core, trio.current_time(), time.time())
+
+    def status(self) -> MeshStatus:
+        """The network as this node sees it."""
+        counters = mesh_counters(self.core, self.refusals)
+        return mesh_status(
+            self.core, self.refusals, self._seeds.addresses, owner=self._owner, counters=counters
+        )
+
+    def addresses(self) -> list[str]:
+        """Where others may reach this node, the best first."""
+        return list(self.core.candidates)
+
+    def set_load(self, load: Load) -> None:
+        """How busy the node is."""
+        self.core.set_load(load, trio.current_time())
+        self._advance()
+
+    def set_streams(self, streams: CarriedStreams) -> None:
+        """What the node carries."""
+        self.core.set_streams(streams, trio.current_time())
+        self._advance()
+
+    def set_place(self, place: Place | None) -> None:
+        """Where the node is."""
+        self.core.set_place(place, trio.current_time())
+        self._advance()
+
+    def membership_changed(self) -> None:
+        """Somebody was revoked here, or this node renewed: spread it."""
+        self.core.membership_changed(trio.current_time(), time.time())
+        self._advance()
+
+    def serve(self, name: str, service: Service) -> None:
+        """Answer bulk streams that peers open by this name."""
+        assert name not in (CONTROL, PROBE)
+        self._services[name] = service
+
+    async def open_stream(self, peer: NodeId, name: str, argument: bytes = b"") -> SecureConnection:
+        """A connection of its own to a linked peer's service. Raises Unavailable, LinkRefused."""
+        return await dial(
+            self.core.stream_address(peer), self._credentials, expect=peer, purpose=name, argument=argument
+        )
+
+    # --- running
+
+    async def run(
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Be a member until cancelled; `sockets` are bound TCP sockets, closed in the end.
+
+        Cancelled, it says goodbye to its neighbours within GOODBYE_S.
+        """
+        known = await trio.to_thread.run_sync(self._parts.peers_file.load)
+        self._say_trouble()
+        now = trio.current_time()
+        self._seeds.set((*self._parts.seeds, *known[:SEEDS_FROM_FILE]), now)
+        self.core.set_addresses(await trio.to_thread.run_sync(own_addresses), now)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(
+                    partial(serve_links, on_fault=self._on_fault),
+                    sockets,
+                    self._credentials,
+                    self._on_connection,
+                    self._splicer.join,
+                    self.refusals,
+                )
+                nursery.start_soon(self._turn, nursery)
+                nursery.start_soon(self._watch_addresses)
+                nursery.start_soon(self._keep_membership)
+                nursery.start_soon(self._keep_peers)
+                if self._parts.mdns:
+                    nursery.start_soon(self._discover)
+                task_status.started()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    await self._say_goodbye()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._keep()
+
+    async def _turn(self, nursery: trio.Nursery) -> None:
+        """Time and outputs: everything that the core wants done."""
+        while True:
+            now = trio.current_time()
+            self.core.on_deadline(now, time.time())
+            self._try_seeds(now)
+            self._drain()
+            for job in self._take_jobs():
+                nursery.start_soon(self._do, job)
+            self._wake = trio.Event()
+            due = min(self.core.deadline(now), self._seeds.deadline() or inf)
+            with trio.move_on_after(max(0.0, due - trio.current_time())):
+                await self._wake.wait()
+
+    def _advance(self) -> None:
+        """The core was told something: send what it says now, the rest in the next turn."""
+        self._drain()
+        self._wake.set()
+
+    def _drain(self) -> None:
+        for output in self.core.outputs():
+            match output:
+                case Transmit():
+                    if (channel := self._channels.get(output.connection)) is not None:
+                        channel.send(output.kind, output.data)
+                case Keep():
+                    self._keep_wanted.set()
+                case Note():
+                    self._parts.note(output.event, output.facts)
+                case _:
+                    self._jobs.append(output)
+
+    def _take_jobs(self) -> list[Output]:
+        jobs, self._jobs = self._jobs, []
+        return jobs
+
+    async def _do(self, job: Output) -> None:
+        if isinstance(job, Close):
+            await self._close(job)
+            return
+        async with self._dials:
+            if isinstance(job, Probe):
+                await self._probe(job)
+                return
+            assert isinstance(job, Dial | DialRelay)
+            connection = await self._dial(job)
+        if connection is not None:
+            via = job.via if isinstance(job, DialRelay) else None
+            try:
+                await self._serve_link(connection, via)
+            finally:
+                connection.close()
+
+    async def _dial(self, job: Dial | DialRelay) -> SecureConnection | None:
+        """A control connection, or None: the core was told why not."""
+        seed = self._seed_attempts.pop(job.attempt, None)
+        try:
+            connection = await self._dialled(job)
+        except LinkRefused as refused:
+            self._on_refused(job, seed, refused)
+        except (MeshError, OSError) as error:
+            if seed is not None:
+                self._parts.note("seed not reached", {"address": seed, "reason": str(error)})
+        else:
+            if seed is not None:
+                self._seeds.connected(seed, trio.current_time())
+            self.core.dialled(job.attempt)
+            return connection
+        if seed is not None:
+            self._seeds.failed(seed, trio.current_time())
+        self.core.dial_failed(job.attempt, trio.current_time())
+        self._advance()
+        return None
+
+    async def _dialled(self, job: Dial | DialRelay) -> SecureConnection:
+        if isinstance(job, Dial):
+            return await dial(job.address, self._credentials, expect=job.expect)
+        sock = await dial_relay(job.address, job.token)
+        return await secure(sock, self._credentials, dialler=not job.accept, expect=job.expect, relayed=True)
+
+    def _on_refused(self, job: Dial | DialRelay, seed: str | None, refused: LinkRefused) -> None:
+        if refused.node_id == self.core.node:
+            if seed is not None:
+                self._own_seeds.add(seed)
+            return
+        self.refusals.note(job.address, refused.node_id, refused.reason, refused.by_us, time.time())
+        facts = {"address": job.address, "reason": refused.reason, "by": "us" if refused.by_us else "them"}
+        if refused.node_id:
+            facts["node"] = short(refused.node_id)
+        self._parts.note("peer refused", facts)
+
+    async def _on_connection(self, connection: SecureConnection) -> None:
+        if connection.purpose == CONTROL:
+            await self._serve_link(connection, None)
+        elif connection.purpose != PROBE:
+            service = self._services.get(connection.purpose)
+            if service is not None:
+                await service(connection)
+
+    async def _serve_link(self, connection: SecureConnection, via: NodeId | None) -> None:
+        """Frames of one control connection until it ends."""
+        self._connections += 1
+        number = self._connections
+        channel = Channel(connection)
+        self._channels[number] = channel
+        try:
+            if self.core.connected(number, connection.peer, trio.current_time(), time.time(), via=via):
+                self._advance()
+
+                def on_frame(kind: int, data: bytes) -> None:
+                    try:
+                        self.core.receive(number, kind, data, trio.current_time(), time.time())
+                    finally:
+                        self._advance()
+
+                await channel.run(on_frame)
+        finally:
+            del self._channels[number]
+            self.core.closed(number, channel.reason or "not needed", trio.current_time())
+            self._advance()
+
+    async def _close(self, job: Close) -> None:
+        """Close a connection when what was said last is on its way."""
+        channel = self._channels.get(job.connection)
+        if channel is not None:
+            with trio.move_on_after(GOODBYE_S):
+                await channel.flush()
+                await channel.connection.aclose()
+            channel.close(job.reason)
+
+    async def _probe(self, job: Probe) -> None:
+        reason = ""
+        try:
+            connection = await dial(job.address, self._credentials, expect=job.peer, purpose=PROBE)
+        except (RemoteError, MeshError, OSError) as error:
+            reason = str(error) or type(error).__name__
+        else:
+            await connection.aclose()
+        self.core.tried(job, not reason, reason, trio.current_time())
+        self._advance()
+
+    # --- finding others
+
+    def _try_seeds(self, now: float) -> None:
+        """Seeds are for a node that has nobody, and now and then for one whose network was cut in two."""
+        linked = {link.peer.remote for link in self.core.connector.links.values()}
+        for address in self._seeds.due(now):
+            if address in linked or address in self._own_seeds:
+                self._seeds.connected(address, now)
+            else:
+                self._seed_attempts[self.core.try_address(address, now)] = address
+
+    async def _discover(self) -> None:
+        settings, membership = self.core.settings, self.core.membership
+        own = MdnsOwn(membership.network, self.core.node, settings.port, settings.name)
+        await serve_mdns(
+            own,
+            self._on_found,
+            on_trouble=lambda trouble: self._parts.note("mdns", {"trouble": trouble}),
+            interfaces=self._parts.mdns_interfaces,
+        )
+
+    def _on_found(self, address: str, node: NodeId) -> None:
+        self.core.found(node, address, trio.current_time())
+        self._advance()
+
+    async def _watch_addresses(self) -> None:
+        def changed() -> None:
+            now = trio.current_time()
+            self._seeds.hurry(now)
+            self.core.set_addresses(own_addresses(), now)
+            self._advance()
+
+        await watch_addresses(changed)
+
+    # --- keeping
+
+    async def _keep_membership(self) -> None:
+        while True:
+            await self._keep_wanted.wait()
+            self._keep_wanted = trio.Event()
+            await self._keep()
+
+    async def _keep(self) -> None:
+        try:
+            await trio.to_thread.run_sync(self._parts.keep, self.core.membership.state())
+        except MeshError as error:
+            self._parts.note("membership not kept", {"reason": str(error)})
+
+    async def _keep_peers(self) -> None:
+        before: list[str] = []
+        while True:
+            await trio.sleep(KEEP_PEERS_S if before else 1.0)
+            addresses = self._last_known()
+            if addresses and addresses != before:
+                before = addresses
+                await trio.to_thread.run_sync(self._parts.peers_file.keep, addresses)
+                self._say_trouble()
+
+    def _last_known(self) -> list[str]:
+        """Where members can be dialled, public addresses first."""
+        found: dict[str, None] = {}
+        for view in self.peers()[1:]:
+            if view.address:
+                found[view.address] = None
+        return sorted(found, key=is_lan)
+
+    def _say_trouble(self) -> None:
+        if self._parts.peers_file.trouble:
+            self._parts.note("last known peers", {"trouble": self._parts.peers_file.trouble})
+
+    async def _say_goodbye(self) -> None:
+        with trio.move_on_after(GOODBYE_S, shield=True):
+            self.core.leave(trio.current_time())
+            self._drain()
+            for channel in list(self._channels.values()):
+                await channel.flush()
+                await channel.connection.aclose()
+
+    def _on_fault(self, error: Exception) -> None:
+        """A fault of ours in one connection ends that one only."""
+        self._parts.note("fault", {"reason": f"{type(error).__name__}: {error}"})

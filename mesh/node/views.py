@@ -1,0 +1,110 @@
+"""What a node shows of its network: every member with its path, place and load. Pure."""
+
+from mesh.directory.facts import CarriedStreams, Load, Place, Where, Who
+from mesh.discovery.candidates import is_lan
+from mesh.geo.light import doubt
+from mesh.identity.claim import to_roles
+from mesh.link.connector import Link
+from mesh.link.refusals import Refusals
+from mesh.model import NodeId
+from mesh.node.core import MeshCore
+from mesh.node.model import MeshStatus, PeerLoad, PeerPlace, PeerView, RefusedPeer
+
+SELF = "self"
+CONNECTED = "connected"
+KNOWN = "known"
+
+
+def peer_views(core: MeshCore, now: float, unix_s: float) -> list[PeerView]:
+    """Every known node, this one first, then by name."""
+    nodes = dict.fromkeys((*core.gossip.directory.members(), *core.connector.links))
+    nodes.pop(core.node, None)
+    views = [_peer_view(core, node, now, unix_s) for node in nodes]
+    views.sort(key=lambda view: (view.state != CONNECTED, view.name, view.node))
+    return [_peer_view(core, core.node, now, unix_s), *views]
+
+
+def mesh_status(
+    core: MeshCore, refusals: Refusals, seeds: list[str], *, owner: bool, counters: dict[str, int]
+) -> MeshStatus:
+    """This node's network."""
+    claim = core.membership.own.claim
+    return MeshStatus(
+        network=core.membership.network.hex(),
+        owner=owner,
+        node=core.node.hex(),
+        name=claim.name,
+        roles=sorted(to_roles(claim.roles)),
+        member_until_unix_s=claim.not_after,
+        members=core.gossip.directory.population,
+        links=len(core.connector.links),
+        seeds=seeds,
+        refused=[
+            RefusedPeer(row.address, row.node, row.reason, row.by_us, row.count, row.last_unix_s)
+            for row in refusals.rows()
+        ],
+        counters=counters,
+    )
+
+
+def mesh_counters(core: MeshCore, refusals: Refusals) -> dict[str, int]:
+    """Every count of the mesh since the start, by name."""
+    gossip, spread, relay = core.gossip.counters, core.spread.counters, core.book.counters
+    found = {f"link_{name}": count for name, count in core.connector.counters.items()}
+    found |= {f"gossip_{name}": getattr(gossip, name) for name in gossip.__slots__}
+    found["gossip_messages_out"] = core.gossip.outbox.messages_out
+    found["gossip_bytes_out"] = core.gossip.outbox.bytes_out
+    found |= {f"membership_{name}": getattr(spread, name) for name in spread.__slots__}
+    found |= {f"relay_{name}": getattr(relay, name) for name in relay.__slots__ if name != "denied"}
+    found["relay_denied"] = relay.denied.total()
+    found["refused"] = refusals.total
+    return found
+
+
+def _peer_view(core: MeshCore, node: NodeId, now: float, unix_s: float) -> PeerView:
+    who, where = core.fact(node, Who), core.fact(node, Where)
+    load, streams = core.fact(node, Load), core.fact(node, CarriedStreams)
+    link = core.connector.links.get(node)
+    rtt_s = link.pulse.rtt_s if link else None
+    since = unix_s - (now - link.up_at) if link else core.first_seen.get(node, unix_s)
+    return PeerView(
+        name=core.name_of(node),
+        node=node.hex(),
+        state=SELF if node == core.node else CONNECTED if link else KNOWN,
+        path=SELF if node == core.node else _path(core, link) if link else "",
+        address=_address(link, where),
+        rtt_ms=None if rtt_s is None else round(rtt_s * 1000, 2),
+        place=_place(core, node, link),
+        nat=where.nat if where else "",
+        load=_load(load) if load else None,
+        streams=[stream.name for stream in streams.streams] if streams else [],
+        roles=sorted(who.roles) if who else sorted(link.peer.roles) if link else [],
+        version=who.version if who else link.peer.program if link else "",
+        since_unix_s=int(since),
+        clock=link.peer.clock if link else "",
+    )
+
+
+def _load(load: Load) -> PeerLoad:
+    return PeerLoad(load.cpu, load.uplink_bps, load.uplink_budget_bps, load.viewers, load.sessions)
+
+
+def _path(core: MeshCore, link: Link) -> str:
+    if link.via is not None:
+        return f"relayed via {core.name_of(link.via)}"
+    return "lan" if is_lan(link.peer.remote) else "direct"
+
+
+def _address(link: Link | None, where: Where | None) -> str:
+    if link is not None and link.peer.dialled:
+        return link.peer.remote
+    return where.candidates[0] if where and where.candidates else ""
+
+
+def _place(core: MeshCore, node: NodeId, link: Link | None) -> PeerPlace | None:
+    place = core.fact(node, Place)
+    if place is None:
+        return None
+    fastest_s = link.pulse.fastest_s if link else None
+    why = doubt(core.place, place, fastest_s) if core.place and fastest_s and node != core.node else ""
+    return PeerPlace(place.latitude, place.longitude, place.country, place.source, why)
