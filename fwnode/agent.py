@@ -141,12 +141,11 @@ class Agent:
 
     def _invite_addresses(self) -> list[str]:
         """Where other nodes can dial this one, as far as it knows while no mesh runs."""
-        if self._mesh_socket is None:
+        if not self._node.mesh_address:
             return []
-        host, port = self._mesh_socket.getsockname()[:2]
-        bound = Address(host, port)
-        own = own_addresses() if bound.wildcard else [host]
-        return make_candidates(port, own, split_addresses(self._config.announce))
+        bound = parse_address(self._node.mesh_address)
+        own = own_addresses() if bound.wildcard else [bound.host]
+        return make_candidates(bound.port, own, split_addresses(self._config.announce))
 
     def _load_certificate(self) -> None:
         try:

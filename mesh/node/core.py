@@ -105,7 +105,7 @@ class MeshCore:
         unix_s: float,
     ) -> None:
         """`owner` is the network's key when this node holds it."""
-        inviter = Role.INVITER in membership.check(membership.own, unix_s).roles
+        inviter = Role.INVITER in membership.own_roles
         self.node = key.node_id
         self.membership = membership
         self.settings = settings
@@ -116,7 +116,7 @@ class MeshCore:
         self.candidates: list[str] = []
         self.nat = ""
         self.place: Place | None = None
-        self.first_seen: dict[NodeId, float] = {}  # -> Unix seconds
+        self.first_seen: dict[NodeId, float] = {self.node: unix_s}  # -> Unix seconds
         self._own_hosts: Sequence[str] = ()
         self._observed: dict[str, None] = {}  # "host:port" of this node as peers saw it
         self._standby: list[NodeId] = []

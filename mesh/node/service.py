@@ -95,6 +95,7 @@ class MeshNode:
         self._own_seeds: set[str] = set()  # seeds that lead to this node itself
         self._wake = trio.Event()
         self._keep_wanted = trio.Event()
+        self._stopping = trio.Event()
         self._dials = trio.CapacityLimiter(DIALS_MAX)
 
     # --- for the rest of the program
@@ -162,27 +163,39 @@ class MeshNode:
         now = trio.current_time()
         self._seeds.set((*self._parts.seeds, *known[:SEEDS_FROM_FILE]), now)
         self.core.set_addresses(await trio.to_thread.run_sync(own_addresses), now)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._work, sockets)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._stopping.set()
+
+    async def _work(self, sockets: Sequence[socket.socket], *, task_status: trio.TaskStatus[None]) -> None:
+        """Everything that runs, until `_stopping`: its links must outlive a cancellation by one goodbye."""
         try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(
-                    partial(serve_links, on_fault=self._on_fault),
-                    sockets,
-                    self._credentials,
-                    self._on_connection,
-                    self._splicer.join,
-                    self.refusals,
-                )
-                nursery.start_soon(self._turn, nursery)
-                nursery.start_soon(self._watch_addresses)
-                nursery.start_soon(self._keep_membership)
-                nursery.start_soon(self._keep_peers)
-                if self._parts.mdns:
-                    nursery.start_soon(self._discover)
-                task_status.started()
-                try:
-                    await trio.sleep_forever()
-                finally:
-                    await self._say_goodbye()
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    serve = partial(serve_links, on_fault=self._on_fault)
+                    await nursery.start(
+                        serve,
+                        sockets,
+                        self._credentials,
+                        self._on_connection,
+                        self._splicer.join,
+                        self.refusals,
+                    )
+                    nursery.start_soon(self._turn, nursery)
+                    nursery.start_soon(self._watch_addresses)
+                    nursery.start_soon(self._keep_membership)
+                    nursery.start_soon(self._keep_peers)
+                    if self._parts.mdns:
+                        nursery.start_soon(self._discover)
+                    task_status.started()
+                    await self._stopping.wait()
+                    with trio.move_on_after(GOODBYE_S):
+                        await self._say_goodbye()
+                    nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
                 await self._keep()
@@ -399,12 +412,11 @@ class MeshNode:
             self._parts.note("last known peers", {"trouble": self._parts.peers_file.trouble})
 
     async def _say_goodbye(self) -> None:
-        with trio.move_on_after(GOODBYE_S, shield=True):
-            self.core.leave(trio.current_time())
-            self._drain()
-            for channel in list(self._channels.values()):
-                await channel.flush()
-                await channel.connection.aclose()
+        self.core.leave(trio.current_time())
+        self._drain()
+        for channel in list(self._channels.values()):
+            await channel.flush()
+            await channel.connection.aclose()
 
     def _on_fault(self, error: Exception) -> None:
         """A fault of ours in one connection ends that one only."""

@@ -4,7 +4,7 @@ from mesh.directory.facts import CarriedStreams, Load, Place, Where, Who
 from mesh.discovery.candidates import is_lan
 from mesh.geo.light import doubt
 from mesh.identity.claim import to_roles
-from mesh.link.connector import Link
+from mesh.link.connector import Link, host_of
 from mesh.link.refusals import Refusals
 from mesh.model import NodeId
 from mesh.node.core import MeshCore
@@ -96,9 +96,14 @@ def _path(core: MeshCore, link: Link) -> str:
 
 
 def _address(link: Link | None, where: Where | None) -> str:
-    if link is not None and link.peer.dialled:
+    """Where the node can be dialled; of a linked one, an address of the host that the link leads to."""
+    said = list(where.candidates) if where else []
+    if link is None or link.via is not None:
+        return said[0] if said else ""
+    if link.peer.dialled:
         return link.peer.remote
-    return where.candidates[0] if where and where.candidates else ""
+    host = host_of(link.peer.remote)
+    return next((address for address in said if host_of(address) == host), link.peer.remote)
 
 
 def _place(core: MeshCore, node: NodeId, link: Link | None) -> PeerPlace | None:

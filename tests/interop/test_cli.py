@@ -201,7 +201,18 @@ def test_private_files_and_no_secret_in_the_log(start_node: Any) -> None:
 
 def test_one_node_for_one_folder(node: Any) -> None:
     one_line(
-        node.cli("run", "--http", "127.0.0.1:0", "--rtmp", "off", "--admin", "127.0.0.1:0", check=False),
+        node.cli(
+            "run",
+            "--http",
+            "127.0.0.1:0",
+            "--rtmp",
+            "off",
+            "--mesh",
+            "off",
+            "--admin",
+            "127.0.0.1:0",
+            check=False,
+        ),
         1,
         "in use",
     )
@@ -212,7 +223,7 @@ def test_an_address_that_is_taken_is_named(cli: Any) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        options = {"--http": "127.0.0.1:0", "--rtmp": "127.0.0.1:0", "--admin": "127.0.0.1:0"}
+        options = {f"--{option}": "127.0.0.1:0" for option in ("http", "rtmp", "mesh", "admin")}
         for option in options:
             arguments = [part for pair in (options | {option: address}).items() for part in pair]
             one_line(cli("run", *arguments), 1, f"{option}: cannot listen on {address}")

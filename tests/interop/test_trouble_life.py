@@ -168,7 +168,9 @@ def test_a_node_whose_disk_is_full_when_it_stops_ends_well(
 def test_a_node_does_not_start_on_a_full_disk(start: StartNode, small_disk: Path) -> None:
     node = start()
     fill(small_disk)
-    listen = ("--http", "127.0.0.1:0", "--rtmp", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    listen = tuple(
+        word for option in ("--http", "--rtmp", "--mesh", "--admin") for word in (option, "127.0.0.1:0")
+    )
     ran = node.cli("run", "--data-dir", str(small_disk / "data"), *listen, check=False)
     assert ran.returncode == 1
     assert ran.stderr.count("\n") == 1 and "free some space" in ran.stderr, ran.stderr

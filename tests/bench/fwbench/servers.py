@@ -91,7 +91,7 @@ class Node(Server):
 
     @staticmethod
     def command(folder: Path, ready: Path, *options: str) -> list[str]:
-        binds = [f"--{name}=127.0.0.1:0" for name in ("http", "rtmp", "admin")]
+        binds = [f"--{name}=127.0.0.1:0" for name in ("http", "rtmp", "mesh", "admin")]
         places = ["--data-dir", str(folder), "--ready-file", str(ready)]
         return [sys.executable, "-m", "fwnode", "run", *places, *binds, *options]
 
