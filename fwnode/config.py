@@ -73,7 +73,8 @@ class Relay(msgspec.Struct, frozen=True):
     """What the node forwards between members that cannot reach each other."""
 
     total_mbps: Annotated[
-        float, Detail("Most that the node forwards for others, all pairs together.", "Mb/s", 0.1, 100_000)
+        float,
+        Detail("Most that the node forwards for others, all pairs together; 0: none.", "Mb/s", 0, 100_000),
     ] = 50.0
     pair_mbps: Annotated[
         float, Detail("Most that the node forwards for one pair of members.", "Mb/s", 0.1, 100_000)
@@ -130,8 +131,13 @@ class Config(msgspec.Struct, frozen=True):
         str, Detail("Address for RTMP, publishing and playing.", shape="address or off", option=True)
     ] = "0.0.0.0:1935"
     mesh: Annotated[
-        str, Detail("Address for other nodes of its network.", shape="address or off", option=True)
-    ] = "0.0.0.0:7077"
+        str,
+        Detail(
+            "Address for other nodes of its network; [::] takes IPv4, too.",
+            shape="address or off",
+            option=True,
+        ),
+    ] = "[::]:7077"
     seed: Annotated[
         str,
         Detail(

@@ -22,7 +22,7 @@ from mesh.discovery.store import FILE_NAME, PeersFile
 from mesh.geo.model import Located
 from mesh.geo.store import GEOIP_FOLDER, GeoDatabase
 from mesh.identity.membership import Membership
-from mesh.link.relay.book import RelaySettings
+from mesh.link.relay.book import PAIRS_MAX, RelaySettings
 from mesh.node.core import MeshSettings
 from mesh.node.service import MeshNode, MeshParts
 
@@ -31,9 +31,7 @@ PLACE_S = 60.0  # between looks whether a database of places was renewed
 PLACE_UNKNOWN_S = 5.0  # while no address of this node is known to be anywhere
 NS_PER_US = 1000
 BITS_PER_MBIT = 1_000_000
-QUIET = frozenset(
-    ("seed not reached",)
-)  # said again and again while a seed is away: for those who look closely
+SEED_AWAY, LINKED = "seed not reached", "peer linked"  # events of the mesh
 
 
 class Peering:
@@ -98,6 +96,7 @@ class Peering:
         relay = RelaySettings(
             total_bps=round(config.relay.total_mbps * BITS_PER_MBIT),
             pair_bps=round(config.relay.pair_mbps * BITS_PER_MBIT),
+            pairs_max=PAIRS_MAX if config.relay.total_mbps else 0,
         )
         return MeshSettings(
             name=config.name,
@@ -113,7 +112,7 @@ class Peering:
         bound_to_one = not Address(host, 0).wildcard
         return MeshParts(
             keep=self._network.keeper(membership),
-            note=note,
+            note=Notes(),
             peers_file=PeersFile(Path(config.data_dir) / FILE_NAME),
             seeds=split_addresses(config.seed),
             mdns_interfaces=(host,) if bound_to_one else None,
@@ -142,10 +141,21 @@ class Peering:
             await trio.sleep(PLACE_S if found else PLACE_UNKNOWN_S)
 
 
-def note(event: str, facts: Mapping[str, str]) -> None:
-    """Log what happens in the mesh."""
-    log = structlog.get_logger()
-    (log.debug if event in QUIET else log.info)(event, **facts)
+class Notes:
+    """Logs what happens in the mesh; that a seed is away only once, its further tries at level debug."""
+
+    def __init__(self) -> None:
+        self._away: set[str] = set()  # at most the seeds and the last known peers
+
+    def __call__(self, event: str, facts: Mapping[str, str]) -> None:
+        """One event of `MeshParts.note`."""
+        log, address = structlog.get_logger(), facts.get("address", "")
+        quiet = event == SEED_AWAY and address in self._away
+        if event == SEED_AWAY:
+            self._away.add(address)
+        elif event == LINKED:
+            self._away.discard(address)
+        (log.debug if quiet else log.info)(event, **facts)
 
 
 def _announced(config: Config, sock: socket.socket) -> tuple[str, ...]:

@@ -58,6 +58,14 @@ def is_usable(ip: Ip) -> bool:
     return not (ip.is_unspecified or ip.is_multicast or ip.is_link_local or _is_broadcast(ip))
 
 
+def listening(hosts: Iterable[str], bound: Iterable[str]) -> list[str]:
+    """Those of this host's addresses at which its sockets, bound to `bound`, are reached."""
+    listeners = set(bound)
+    any_v4 = bool(listeners & {"0.0.0.0", "::"})
+    any_v6 = "::" in listeners
+    return [host for host in hosts if host in listeners or (any_v6 if ":" in host else any_v4)]
+
+
 def is_lan(address: str) -> bool:
     """Whether "host:port" is numeric and of a private, unique local, link-local or loopback network."""
     ip = numeric_untrusted(address)

@@ -47,3 +47,8 @@ def group_of(host: str) -> str:
     if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((int(address), V6_GROUP_BITS), strict=False))
+
+
+def host_of(address: str) -> str:
+    """The host of "host:port", without an IPv6 address's brackets."""
+    return address.rpartition(":")[0].strip("[]")

@@ -20,9 +20,9 @@ from random import Random
 from mesh.errors import StateError, WireError
 from mesh.identity.claim import Chain
 from mesh.link.control import (
-    REASON_CHARS_MAX,
     Bye,
     CallMe,
+    CallStream,
     Control,
     Forward,
     Forwarded,
@@ -38,9 +38,20 @@ from mesh.link.control import (
     encode,
     parse_control_untrusted,
 )
+from mesh.link.errands import Errands
+from mesh.link.live import Allowance, Link
 from mesh.link.model import TOKEN_BYTES, Peer
 from mesh.link.pulse import Pulse
-from mesh.link.steps import Close, Dial, DialRelay, Down, Frame, Output, Probe, Reached, Relay, Up
+from mesh.link.steps import (
+    Close,
+    Dial,
+    DialRelay,
+    Down,
+    Frame,
+    Output,
+    RelayRefused,
+    Up,
+)
 from mesh.model import NodeId, Role, short
 
 ADDRESSES_MAX = 16  # tried of one peer
@@ -55,24 +66,12 @@ FAILURES_MAX = 4  # rounds, a quarter of a minute
 UPGRADE_S = 60.0  # between tries to replace a relayed path
 FRESH_S = 3.0  # two connections that came up within this time were dialled by both ends at once
 CALLS_PER_MINUTE = 30  # dial-back requests followed for one peer
+TICKETS_MAX = 1024  # requests to relays that were not answered yet; the oldest is given up first
 PROBES_MAX = 32  # addresses of this node that peers are trying
 PROBE_EVERY_S = 5.0  # one peer's addresses are tried at most this often
+COUNTERS = ("dials", "dials_failed", "links_made", "links_lost", "links_replaced", "calls", "relays_asked")
 CONTROL_FRAME = 1
 """Kind of the frames that are this machine's own."""
-
-
-@dataclass(slots=True)
-class Link:
-    """One live connection that carries frames."""
-
-    connection: int
-    peer: Peer
-    via: NodeId | None  # the relay
-    up_at: float
-    pulse: Pulse
-    doubted: bool = False
-    probed_at: float = -inf
-    held: bool = False  # the peer is reached by others through this link
 
 
 @dataclass(slots=True)
@@ -92,8 +91,8 @@ class _Known:
     retry_at: float = inf
     failures: int = 0
     running: set[int] = field(default_factory=set)
-    calls: int = 0
-    calls_since: float = -inf
+    calls: Allowance = field(default_factory=Allowance)
+    asked: set[NodeId] = field(default_factory=set)  # relays, in this round
 
 
 class Connector:
@@ -108,7 +107,8 @@ class Connector:
     ) -> None:
         self.links: dict[NodeId, Link] = {}
         self.counters: dict[str, int] = dict.fromkeys(
-            ("dials", "dials_failed", "links_made", "links_lost", "links_replaced", "calls", "relayed"), 0
+            ("dials", "dials_failed", "links_made", "links_lost", "links_replaced", "calls", "relays_asked"),
+            0,
         )
         self._node = node
         self._random = random
@@ -118,9 +118,9 @@ class Connector:
         self._by_connection: dict[int, Link] = {}
         self._attempts: dict[int, NodeId | None] = {}
         self._attempt = 0
-        self._probes: dict[bytes, str] = {}  # ticket -> own address that a peer tries
         self._tickets: dict[bytes, NodeId] = {}  # relay asked for -> the peer wanted
         self._outputs: list[Output] = []
+        self.errands = Errands(self.links, self._say, self._outputs, entropy)
 
     # --- what is wanted
 
@@ -256,34 +256,18 @@ class Connector:
                 self._on_forward(link, message, now)
             case Forwarded():
                 self._on_forwarded(link, message, now)
-            case RelayAsk():
-                self._outputs.append(Relay(link.peer.node_id, message.target, message.ticket))
             case RelayGrant():
                 self._on_grant(link, message)
             case RelayOffer():
                 self._on_offer(link, message, now)
             case RelayDeny():
-                self._tickets.pop(message.ticket, None)
+                self._on_deny(link, message, now)
             case Hold():
                 link.held = message.on and link.via is None
-            case Try():
-                self._on_try(link, message, now)
-            case Tried():
-                self._on_tried(link, message)
+            case RelayAsk() | Try() | Tried() | CallStream():
+                self.errands.receive(link, message, now)
             case _:
                 raise WireError(f"a {type(message).__name__} has no place on a link")
-
-    def granted(self, ask: Relay, token_for_origin: bytes, token_for_target: bytes, now: float) -> None:
-        """The relay of this node takes a pair on: tell both."""
-        origin, target = self.links.get(ask.origin), self.links.get(ask.target)
-        if origin is not None and target is not None:
-            self._say(origin, RelayGrant(ask.ticket, token_for_origin), now)
-            self._say(target, RelayOffer(ask.origin, ask.ticket, token_for_target), now)
-
-    def denied(self, ask: Relay, reason: str, now: float) -> None:
-        """The relay of this node does not."""
-        if (origin := self.links.get(ask.origin)) is not None:
-            self._say(origin, RelayDeny(ask.ticket, reason), now)
 
     def show(self, peer: NodeId, chain: Chain) -> None:
         """A linked peer was renewed: its link is judged by this chain from now on."""
@@ -295,18 +279,7 @@ class Connector:
         if (link := self.links.get(peer)) is not None:
             self._say(link, Hold(on), now)
 
-    def ask_reachable(self, peer: NodeId, address: str, now: float) -> None:
-        """Have a linked peer try an address of this node; `Reached` tells what it found."""
-        link = self.links.get(peer)
-        if link is not None and len(self._probes) < PROBES_MAX:
-            ticket = self._entropy(TOKEN_BYTES)
-            self._probes[ticket] = address
-            self._say(link, Try(ticket, address), now)
-
-    def tried(self, probe: Probe, ok: bool, reason: str, now: float) -> None:
-        """What became of a `Probe`."""
-        if (link := self.links.get(probe.peer)) is not None:
-            self._say(link, Tried(probe.ticket, ok, reason[:REASON_CHARS_MAX]), now)
+    # --- time
 
     def deadline(self, now: float) -> float | None:
         """When `on_deadline` is next due."""
@@ -338,7 +311,8 @@ class Connector:
 
     def outputs(self) -> list[Output]:
         """What to do now, in order; empties the list."""
-        outputs, self._outputs = self._outputs, []
+        outputs = list(self._outputs)
+        self._outputs.clear()
         return outputs
 
     # --- rounds of dialling
@@ -346,6 +320,7 @@ class Connector:
     def _begin(self, peer: NodeId, known: _Known, now: float, *, relayed: bool = True) -> None:
         """Start a round: every address, staggered; a relay soon after, as dialling takes long to fail."""
         known.retry_at = inf
+        known.asked.clear()
         known.trying_until = now + ROUND_S
         known.queue = list(known.addresses)
         known.next_dial_at = now if known.queue else inf
@@ -389,16 +364,29 @@ class Connector:
 
     # --- over others
 
+    def stream_relays(self, peer: NodeId) -> list[NodeId]:
+        """Linked relays to try for a stream to a peer, the one that carries the link first."""
+        link = self.links.get(peer)
+        first = [link.via] if link is not None and link.via in self.links else []
+        others = [node for node in self._relays_for(peer, self._about(peer)) if self._may_relay(node)]
+        return list(dict.fromkeys([*(node for node in first if node is not None), *others]))
+
     def _ask_relays(self, peer: NodeId, known: _Known, now: float) -> None:
         """Ask whoever is linked to both: first to have the peer dial us, and to splice us meanwhile."""
         own = list(self._own_addresses())[:ADDRESSES_MAX]
         for relay in self._relays_for(peer, known):
+            if relay in known.asked:
+                continue
+            known.asked.add(relay)
             link = self.links[relay]
             ticket = self._entropy(TOKEN_BYTES)
             if own:
                 self._say(link, Forward(peer, encode(CallMe(ticket, own))), now)
-            if Role.RELAY in link.peer.roles and len(self._tickets) < PEERS_MAX:
+            if self._may_relay(relay):
                 self._tickets[ticket] = peer
+                while len(self._tickets) > TICKETS_MAX:
+                    del self._tickets[next(iter(self._tickets))]
+                self.counters["relays_asked"] += 1
                 self._say(link, RelayAsk(peer, ticket), now)
                 return
 
@@ -406,7 +394,10 @@ class Connector:
         """Linked members that may reach the peer: its own standby relays, else any relay."""
         direct = [node for node, link in self.links.items() if link.via is None and node != peer]
         best = [node for node in known.relays if node in direct]
-        return best or [node for node in direct if Role.RELAY in self.links[node].peer.roles][:3]
+        return best or [node for node in direct if self._may_relay(node)][:3]
+
+    def _may_relay(self, node: NodeId) -> bool:
+        return Role.RELAY in self.links[node].peer.roles
 
     def _on_forward(self, link: Link, message: Forward, now: float) -> None:
         target = self.links.get(message.to)
@@ -421,10 +412,7 @@ class Connector:
         if origin == self._node:
             return
         known = self._about(origin)
-        if now >= known.calls_since + 60.0:
-            known.calls, known.calls_since = 0, now
-        known.calls += 1
-        if known.calls > CALLS_PER_MINUTE or (known.link is not None and known.link.via is None):
+        if not known.calls.take(now) or (known.link is not None and known.link.via is None):
             return
         self.counters["calls"] += 1
         for address in inner.addresses[:ADDRESSES_MAX]:
@@ -435,14 +423,21 @@ class Connector:
 
     def _on_grant(self, link: Link, message: RelayGrant) -> None:
         peer = self._tickets.pop(message.ticket, None)
-        if peer is not None and link.peer.remote:
+        relay, address = link.peer.node_id, self._address_of(link)
+        if peer is None:
+            self.errands.on_grant(address, message)
+        else:
             attempt = self._new_attempt(peer)
-            self.counters["relayed"] += 1
-            self._outputs.append(
-                DialRelay(
-                    attempt, self._address_of(link), message.token, peer, link.peer.node_id, accept=False
-                )
-            )
+            self._outputs.append(DialRelay(attempt, address, message.token, peer, relay, accept=False))
+
+    def _on_deny(self, link: Link, message: RelayDeny, now: float) -> None:
+        peer = self._tickets.pop(message.ticket, None)
+        if peer is None:
+            self.errands.on_deny(message)
+            return
+        self._outputs.append(RelayRefused(link.peer.node_id, peer, message.reason))
+        if (known := self._known.get(peer)) is not None and known.link is None:
+            known.relay_at = now  # another one may
 
     def _on_offer(self, link: Link, message: RelayOffer, now: float) -> None:
         if message.origin == self._node or not link.peer.remote:
@@ -460,22 +455,6 @@ class Connector:
             return link.peer.remote
         known = self._known[link.peer.node_id]
         return known.addresses[0] if known.addresses else link.peer.remote
-
-    def _on_try(self, link: Link, message: Try, now: float) -> None:
-        """Only the address that the peer comes from is tried: nobody is made to knock at strangers' doors."""
-        probe = Probe(link.peer.node_id, message.ticket, message.address)
-        if now < link.probed_at + PROBE_EVERY_S:
-            self.tried(probe, False, "asked too often", now)
-        elif host_of(message.address) != host_of(link.peer.remote):
-            self.tried(probe, False, "not the address that this link comes from", now)
-        else:
-            link.probed_at = now
-            self._outputs.append(probe)
-
-    def _on_tried(self, link: Link, message: Tried) -> None:
-        address = self._probes.pop(message.ticket, None)
-        if address is not None:
-            self._outputs.append(Reached(link.peer.node_id, address, message.ok, message.reason))
 
     # --- links
 
@@ -557,8 +536,3 @@ class Connector:
         raise StateError(
             f"more than {PEERS_MAX} peers are wanted; the first is {short(next(iter(self._known)))}"
         )
-
-
-def host_of(address: str) -> str:
-    """The host of "host:port", without an IPv6 address's brackets."""
-    return address.rpartition(":")[0].strip("[]")

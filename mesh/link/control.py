@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mesh.errors import WireError
+from mesh.link.hello import ARGUMENT_BYTES_MAX, TEXT_LENGTH_MAX
 from mesh.link.model import TOKEN_BYTES
 from mesh.model import KEY_BYTES
 
@@ -26,6 +27,8 @@ Nonce: TypeAlias = Annotated[int, Meta(ge=0)]
 Body: TypeAlias = Annotated[bytes, Meta(max_length=FORWARD_BYTES_MAX)]
 Address: TypeAlias = Annotated[str, Meta(max_length=ADDRESS_CHARS_MAX)]
 Addresses: TypeAlias = Annotated[list[Address], Meta(max_length=ADDRESSES_MAX)]
+Service: TypeAlias = Annotated[str, Meta(min_length=1, max_length=TEXT_LENGTH_MAX)]
+Argument: TypeAlias = Annotated[bytes, Meta(max_length=ARGUMENT_BYTES_MAX)]
 Reason: TypeAlias = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
 
 
@@ -99,7 +102,7 @@ class Try(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=10):
 
 
 class Tried(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=11):
-    """The answer to a Try; `reason` is empty when it worked."""
+    """The answer to a Try, or to a CallStream that failed; `reason` is empty when it worked."""
 
     ticket: Ticket
     ok: bool
@@ -118,6 +121,17 @@ class Hold(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=13):
     on: bool
 
 
+class CallStream(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=14):
+    """Dial me for a bulk stream of this service of yours, with the ticket as the connection's argument.
+
+    Only a `Tried` with `ok` False answers it, when that was not possible.
+    """
+
+    ticket: Ticket
+    service: Service
+    argument: Argument
+
+
 Control: TypeAlias = (
     Ping
     | Pong
@@ -132,6 +146,7 @@ Control: TypeAlias = (
     | Tried
     | Bye
     | Hold
+    | CallStream
 )
 
 _decoder = msgspec.msgpack.Decoder(Control)

@@ -86,4 +86,55 @@ class Reached:
     reason: str
 
 
-Output: TypeAlias = Dial | DialRelay | Frame | Close | Up | Down | Relay | Probe | Reached
+@dataclass(frozen=True, slots=True)
+class RelayRefused:
+    """A relay does not join this node to a peer."""
+
+    relay: NodeId
+    peer: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spliced:
+    """A relay took on the pair that `Connector.ask_splice` asked for: connect there, show the token."""
+
+    ticket: bytes
+    address: str
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NotOpened:
+    """A bulk stream did not come about by the way that was tried."""
+
+    ticket: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A linked peer, that cannot dial here, wants to be dialled for a stream; see `Connector.not_called`."""
+
+    peer: NodeId
+    address: str
+    ticket: bytes
+    service: str
+    argument: bytes
+
+
+Output: TypeAlias = (
+    Dial
+    | DialRelay
+    | Frame
+    | Close
+    | Up
+    | Down
+    | Relay
+    | RelayRefused
+    | Probe
+    | Reached
+    | Spliced
+    | NotOpened
+    | Called
+)

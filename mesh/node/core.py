@@ -32,14 +32,29 @@ from mesh.identity.key import verify
 from mesh.identity.membership import Membership
 from mesh.identity.spread import Displaced, Renewed, Revoked, Shown, Spread, Tell
 from mesh.identity.spread import Output as SpreadOutput
-from mesh.link.connector import CONTROL_FRAME, Connector, host_of
+from mesh.link.address import host_of
+from mesh.link.connector import CONTROL_FRAME, Connector
 from mesh.link.model import Peer
-from mesh.link.relay.book import Denied, RelayBook, RelaySettings
-from mesh.link.steps import Close, Dial, DialRelay, Down, Probe, Reached, Relay, Up
+from mesh.link.relay.book import Granted, RelayBook, RelaySettings
+from mesh.link.steps import (
+    Called,
+    Close,
+    Dial,
+    DialRelay,
+    Down,
+    NotOpened,
+    Probe,
+    Reached,
+    Relay,
+    RelayRefused,
+    Spliced,
+    Up,
+)
 from mesh.link.steps import Frame as ControlFrame
 from mesh.link.steps import Output as ConnectorOutput
 from mesh.membership.outbox import Connect, Release, Send
 from mesh.model import NodeId, Role, Signer, short
+from mesh.node.ways import CallBack, Over, Way, stream_ways
 
 GOSSIP_FRAME = 2
 SPREAD_FRAME = 3
@@ -85,7 +100,7 @@ class Note:
     facts: dict[str, str]
 
 
-Output: TypeAlias = Dial | DialRelay | Transmit | Close | Probe | Keep | Note
+Output: TypeAlias = Dial | DialRelay | Transmit | Close | Probe | Spliced | NotOpened | Called | Keep | Note
 
 
 class MeshCore:
@@ -223,7 +238,7 @@ class MeshCore:
 
     def tried(self, probe: Probe, ok: bool, reason: str, now: float) -> None:
         """What became of a probe for a peer."""
-        self.connector.tried(probe, ok, reason, now)
+        self.connector.errands.tried(probe, ok, reason, now)
         self._settle(now)
 
     def receive(self, connection: int, kind: int, data: bytes, now: float, unix_s: float) -> None:
@@ -273,17 +288,36 @@ class MeshCore:
         outputs, self._outputs = self._outputs, []
         return outputs
 
-    def stream_address(self, peer: NodeId) -> str:
-        """Where a bulk stream to a linked peer is dialled. Raises Unavailable."""
-        link = self.connector.links.get(peer)
-        if link is None or link.via is not None:
-            raise Unavailable(f"there is no direct link to {self.name_of(peer)}", RETRY_S)
-        if link.peer.dialled:
-            return link.peer.remote
-        where = self.fact(peer, Where)
-        if where is None or not where.candidates:
-            raise Unavailable(f"{self.name_of(peer)} says no address", RETRY_S)
-        return dial_order(where.candidates, self._own_hosts)[0]
+    # --- bulk streams
+
+    def link_for_stream(self, peer: NodeId, now: float) -> bool:
+        """Whether there is a link to a member; if not, one is being made. Raises Unavailable."""
+        if peer in self.connector.links:
+            return True
+        if peer == self.node or self.gossip.directory.is_forbidden(peer):
+            raise Unavailable(f"no stream to {self.name_of(peer)}: it is no other member", RETRY_S)
+        self.connector.want(peer, now)
+        self._settle(now)
+        return False
+
+    def stream_ways(self, peer: NodeId) -> list[Way]:
+        """How to open a stream to a linked peer, the best first."""
+        return stream_ways(self.connector, peer)
+
+    def ask_stream(
+        self, peer: NodeId, way: CallBack | Over, ticket: bytes, service: str, argument: bytes, now: float
+    ) -> None:
+        """Ask for one; `Spliced`, `NotOpened` or a connection with the ticket comes of it."""
+        if isinstance(way, Over):
+            self.connector.errands.ask_splice(peer, way.relay, ticket, now)
+        else:
+            self.connector.errands.call_stream(peer, ticket, service, argument, now)
+        self._settle(now)
+
+    def not_called(self, call: Called, reason: str, now: float) -> None:
+        """This node could not dial whoever asked for a stream."""
+        self.connector.errands.not_called(call, reason, now)
+        self._settle(now)
 
     # --- between the machines
 
@@ -354,7 +388,10 @@ class MeshCore:
                 self._on_relay(output, now)
             case Reached():
                 self._on_reached(output, now)
-            case Dial() | DialRelay() | Close() | Probe():
+            case RelayRefused():
+                facts = {"relay": self.name_of(output.relay), "reason": output.reason}
+                self._note("relay refused", node=self.name_of(output.peer), **facts)
+            case Dial() | DialRelay() | Close() | Probe() | Spliced() | NotOpened() | Called():
                 self._outputs.append(output)
 
     def _transmit(self, peer: NodeId, kind: int, data: bytes, now: float) -> None:
@@ -363,17 +400,23 @@ class MeshCore:
             self._outputs.append(Transmit(connection, kind, data))
 
     def _on_relay(self, ask: Relay, now: float) -> None:
+        errands = self.connector.errands
+        answer = self._splice(ask, now)
+        if isinstance(answer, Granted):
+            errands.granted(ask, answer.origin_token, answer.target_token, now)
+            return
+        errands.denied(ask, answer, now)
+        between = f"{self.name_of(ask.origin)} and {self.name_of(ask.target)}"
+        self._note("relay denied", between=between, reason=answer)
+
+    def _splice(self, ask: Relay, now: float) -> Granted | str:
+        """What the book says, or why it is not even asked."""
         if Role.RELAY not in self.roles:
-            self.connector.denied(ask, "this node does not relay", now)
-            return
+            return "this node does not relay"
         if ask.target not in self.connector.links:
-            self.connector.denied(ask, "this relay has no link to that node", now)
-            return
+            return "this relay has no link to that node"
         answer = self.book.ask(ask.origin, ask.target, now)
-        if isinstance(answer, Denied):
-            self.connector.denied(ask, answer.reason, now)
-        else:
-            self.connector.granted(ask, answer.origin_token, answer.target_token, now)
+        return answer if isinstance(answer, Granted) else answer.reason
 
     # --- what others say
 
@@ -437,7 +480,7 @@ class MeshCore:
         if peer.dialled:
             seen = join_address(host_of(peer.observed), self.settings.port)
             if not is_lan(peer.remote) and self.nat != REACHABLE:
-                self.connector.ask_reachable(peer.node_id, seen, now)
+                self.connector.errands.ask_reachable(peer.node_id, seen, now)
         else:
             seen = peer.observed
             if not is_lan(peer.remote):

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import trio
 
 from mesh.directory.facts import CarriedStreams, Load, Place
-from mesh.discovery.candidates import is_lan
+from mesh.discovery.candidates import is_lan, listening
 from mesh.discovery.mdns.names import MdnsOwn
 from mesh.discovery.mdns.service import serve_mdns
 from mesh.discovery.probe import own_addresses, watch_addresses
@@ -22,6 +22,7 @@ from mesh.discovery.store import PeersFile
 from mesh.errors import MeshError, RemoteError
 from mesh.identity.key import SecretKey
 from mesh.identity.membership import Membership
+from mesh.link.address import host_of, show_address
 from mesh.link.channel.service import Channel
 from mesh.link.client import dial
 from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection, secure
@@ -30,19 +31,18 @@ from mesh.link.refusals import Refusals
 from mesh.link.relay.client import dial_relay
 from mesh.link.relay.service import Splicer
 from mesh.link.server import serve_links
-from mesh.link.steps import Close, Dial, DialRelay, Probe
+from mesh.link.steps import Called, Close, Dial, DialRelay, NotOpened, Probe, Spliced
 from mesh.model import NodeId, short
 from mesh.node.core import Keep, MeshCore, MeshSettings, Note, Output, Transmit
 from mesh.node.model import MeshStatus, PeerView
+from mesh.node.streams.service import PROBE, BulkStreams, Service
 from mesh.node.views import mesh_counters, mesh_status, peer_views
 
-PROBE = "probe"  # purpose of a connection that only shows that it can be made
 KEEP_PEERS_S = 60.0  # between writes of the last known addresses; a crash loses that much
 GOODBYE_S = 0.3  # for the goodbye to leave the machine
 DIALS_MAX = 64  # at a time; the rest wait
 SEEDS_FROM_FILE = 16  # last known addresses that are tried beside the configured seeds
 
-Service: TypeAlias = Callable[[SecureConnection], Awaitable[None]]
 OnNote: TypeAlias = Callable[[str, Mapping[str, str]], None]
 
 
@@ -87,11 +87,12 @@ class MeshNode:
         self._credentials = Credentials(key, membership, settings.program, time.time)
         self._seeds = SeedList(parts.seeds, Random(secrets.randbits(64)), now)  # noqa: S311 - as above
         self._splicer = Splicer(self.core.book)
-        self._services: dict[str, Service] = {}
+        self._streams = BulkStreams(self.core, self._credentials, self._advance)
         self._channels: dict[int, Channel] = {}
         self._connections = 0
         self._jobs: list[Output] = []
         self._seed_attempts: dict[int, str] = {}
+        self._listens_at: list[str] = []
         self._own_seeds: set[str] = set()  # seeds that lead to this node itself
         self._wake = trio.Event()
         self._keep_wanted = trio.Event()
@@ -136,15 +137,12 @@ class MeshNode:
         self._advance()
 
     def serve(self, name: str, service: Service) -> None:
-        """Answer bulk streams that peers open by this name."""
-        assert name not in (CONTROL, PROBE)
-        self._services[name] = service
+        """Answer bulk streams that members open by this name."""
+        self._streams.serve(name, service)
 
     async def open_stream(self, peer: NodeId, name: str, argument: bytes = b"") -> SecureConnection:
-        """A connection of its own to a linked peer's service. Raises Unavailable, LinkRefused."""
-        return await dial(
-            self.core.stream_address(peer), self._credentials, expect=peer, purpose=name, argument=argument
-        )
+        """A connection of its own to a member's service; see `BulkStreams.open`."""
+        return await self._streams.open(peer, name, argument)
 
     # --- running
 
@@ -162,7 +160,8 @@ class MeshNode:
         self._say_trouble()
         now = trio.current_time()
         self._seeds.set((*self._parts.seeds, *known[:SEEDS_FROM_FILE]), now)
-        self.core.set_addresses(await trio.to_thread.run_sync(own_addresses), now)
+        self._listens_at = [host_of(show_address(sock.getsockname())) for sock in sockets]
+        self.core.set_addresses(await trio.to_thread.run_sync(self._own_addresses), now)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._work, sockets)
             task_status.started()
@@ -227,6 +226,8 @@ class MeshNode:
                         channel.send(output.kind, output.data)
                 case Keep():
                     self._keep_wanted.set()
+                case Spliced() | NotOpened():
+                    self._streams.answered(output)
                 case Note():
                     self._parts.note(output.event, output.facts)
                 case _:
@@ -240,6 +241,9 @@ class MeshNode:
         if isinstance(job, Close):
             await self._close(job)
             return
+        if isinstance(job, Called):
+            await self._guard(self._streams.call(job))
+            return
         async with self._dials:
             if isinstance(job, Probe):
                 await self._probe(job)
@@ -249,9 +253,18 @@ class MeshNode:
         if connection is not None:
             via = job.via if isinstance(job, DialRelay) else None
             try:
-                await self._serve_link(connection, via)
+                await self._guard(self._on_connection(connection, via))
             finally:
                 connection.close()
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        """What goes wrong with one connection that this node made ends that one only."""
+        try:
+            await work
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, RemoteError):
+            pass
+        except* Exception as group:
+            self._on_fault(group)
 
     async def _dial(self, job: Dial | DialRelay) -> SecureConnection | None:
         """A control connection, or None: the core was told why not."""
@@ -291,13 +304,11 @@ class MeshNode:
             facts["node"] = short(refused.node_id)
         self._parts.note("peer refused", facts)
 
-    async def _on_connection(self, connection: SecureConnection) -> None:
+    async def _on_connection(self, connection: SecureConnection, via: NodeId | None = None) -> None:
         if connection.purpose == CONTROL:
-            await self._serve_link(connection, None)
+            await self._serve_link(connection, via)
         elif connection.purpose != PROBE:
-            service = self._services.get(connection.purpose)
-            if service is not None:
-                await service(connection)
+            await self._streams.on_connection(connection)
 
     async def _serve_link(self, connection: SecureConnection, via: NodeId | None) -> None:
         """Frames of one control connection until it ends."""
@@ -308,6 +319,7 @@ class MeshNode:
         try:
             if self.core.connected(number, connection.peer, trio.current_time(), time.time(), via=via):
                 self._advance()
+                self._streams.link_made()
 
                 def on_frame(kind: int, data: bytes) -> None:
                     try:
@@ -370,10 +382,13 @@ class MeshNode:
         def changed() -> None:
             now = trio.current_time()
             self._seeds.hurry(now)
-            self.core.set_addresses(own_addresses(), now)
+            self.core.set_addresses(self._own_addresses(), now)
             self._advance()
 
         await watch_addresses(changed)
+
+    def _own_addresses(self) -> list[str]:
+        return listening(own_addresses(), self._listens_at)
 
     # --- keeping
 

@@ -4,7 +4,8 @@ from mesh.directory.facts import CarriedStreams, Load, Place, Where, Who
 from mesh.discovery.candidates import is_lan
 from mesh.geo.light import doubt
 from mesh.identity.claim import to_roles
-from mesh.link.connector import Link, host_of
+from mesh.link.address import host_of
+from mesh.link.live import Link
 from mesh.link.refusals import Refusals
 from mesh.model import NodeId
 from mesh.node.core import MeshCore

@@ -128,7 +128,7 @@ def test_password_line_works_in_the_settings_file(cli: Any, tmp_path: Path) -> N
 def test_a_node_from_start_to_stop(start_node: Any) -> None:
     node = start_node("--name", "studio")
     assert node.started_in_s < START_BUDGET_S
-    assert set(node.addresses) == {"http", "rtmp", "admin"}
+    assert set(node.addresses) == {"http", "rtmp", "mesh", "admin"}
     assert not any(address.endswith(":0") for address in node.addresses.values())
     for address in node.addresses.values():
         assert address in node.stdout

@@ -200,7 +200,7 @@ def test_nodes_on_one_lan_find_each_other_without_an_address(machines: MakeMachi
     first.start()
     line = with_seeds(first.invite())
     stranger.start().invite()
-    second.cli("join", line)
+    second.cli("join", line, "--name", second.name)
     began = time.monotonic()
     second.start()
     started = time.monotonic()

@@ -8,9 +8,11 @@ import trio
 from mesh.errors import RemoteError
 from mesh.link.connection.service import SecureConnection
 from mesh.link.frame import FrameReader, encode_frame
+from mesh.link.limits import FrameLimits
 
 QUEUED_BYTES_MAX = 4 << 20  # a whole directory of 1000 nodes ten times over; beside what the kernel holds
 READ_BYTES = 64 << 10
+FRAMES_PER_TURN = 256  # handled at once, some milliseconds: one read may hold sixty times as many
 STALLED = "stalled"
 ENDED = "closed by the other side"
 LOST = "the connection was lost"
@@ -29,6 +31,7 @@ class Channel:
         self._wake = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
+        self._limits = FrameLimits(trio.current_time())
 
     @property
     def queued_bytes(self) -> int:
@@ -107,13 +110,17 @@ class Channel:
                 self.close(ENDED)
                 return
             try:
-                self._hand_on(reader.feed(view[:count]), on_frame)
+                await self._hand_on(reader.feed(view[:count]), on_frame)
             except RemoteError as error:
                 self.close(str(error))
 
-    def _hand_on(self, frames: list[tuple[int, bytes]], on_frame: Callable[[int, bytes], None]) -> None:
-        for kind, data in frames:
-            if self.reason:
-                return
-            self.frames_in += 1
-            on_frame(kind, data)
+    async def _hand_on(self, frames: list[tuple[int, bytes]], on_frame: Callable[[int, bytes], None]) -> None:
+        """What is over the peer's allowance waits, and with it what was not read: TCP holds the peer back."""
+        for first in range(0, len(frames), FRAMES_PER_TURN):
+            turn = frames[first : first + FRAMES_PER_TURN]
+            await trio.sleep(self._limits.take(len(turn), trio.current_time()))
+            for kind, data in turn:
+                if self.reason:
+                    return
+                self.frames_in += 1
+                on_frame(kind, data)

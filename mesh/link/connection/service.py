@@ -220,6 +220,18 @@ class SecureConnection:
                 at += count
         return at
 
+    def hand_over(self, purpose: str | None = None, argument: bytes | None = None) -> "SecureConnection":
+        """The same connection as another object, and perhaps for another purpose; this one is closed."""
+        self._require()
+        taken = SecureConnection(
+            self._sock,
+            self.peer,
+            self.purpose if purpose is None else purpose,
+            self.argument if argument is None else argument,
+        )
+        self._closed = True
+        return taken
+
     async def aclose(self) -> None:
         """Say goodbye to the other side, as far as the socket takes it at once, and close."""
         if not self._closed and not self._broken and not self._sending:

@@ -112,7 +112,7 @@ class Lab:
             case Relay():
                 host.events.append(output)
                 number = next(self._tokens)
-                host.connector.granted(output, b"o%015d" % number, b"t%015d" % number, self.now)
+                host.connector.errands.granted(output, b"o%015d" % number, b"t%015d" % number, self.now)
             case _:
                 host.events.append(output)
 
@@ -337,17 +337,17 @@ def test_only_the_address_that_the_link_comes_from_is_tried() -> None:
     lab = acquainted(2)
     one, other = lab.hosts
     linked(lab, one, other)
-    one.connector.ask_reachable(other.node, "192.0.2.99:22", lab.now)
+    one.connector.errands.ask_reachable(other.node, "192.0.2.99:22", lab.now)
     lab.run(0.2)
     assert not other.said(Probe)
     (refused,) = one.said(Reached)
     assert isinstance(refused, Reached)
     assert not refused.ok
-    one.connector.ask_reachable(other.node, one.address, lab.now)
+    one.connector.errands.ask_reachable(other.node, one.address, lab.now)
     lab.run(0.2)
     (probe,) = other.said(Probe)
     assert isinstance(probe, Probe)
-    other.connector.tried(probe, True, "", lab.now)
+    other.connector.errands.tried(probe, True, "", lab.now)
     lab.run(0.2)
     assert one.said(Reached)[-1] == Reached(other.node, one.address, True, "")
 

@@ -1,0 +1,40 @@
+"""One live link. Pure."""
+
+from dataclasses import dataclass, field
+from math import inf
+
+from mesh.link.model import Peer
+from mesh.link.pulse import Pulse
+from mesh.model import NodeId
+
+CALLS_PER_MINUTE = 30  # requests to dial that are followed for one peer
+
+
+@dataclass(slots=True)
+class Allowance:
+    """So many requests of one peer in a minute."""
+
+    used: int = 0
+    since: float = -inf
+
+    def take(self, now: float) -> bool:
+        """Count one; False when it is one too many."""
+        if now >= self.since + 60.0:
+            self.used, self.since = 0, now
+        self.used += 1
+        return self.used <= CALLS_PER_MINUTE
+
+
+@dataclass(slots=True)
+class Link:
+    """One live connection that carries frames."""
+
+    connection: int
+    peer: Peer
+    via: NodeId | None  # the relay
+    up_at: float
+    pulse: Pulse
+    doubted: bool = False
+    probed_at: float = -inf
+    held: bool = False  # the peer is reached by others through this link
+    calls: Allowance = field(default_factory=Allowance)  # for streams

@@ -1,0 +1,1 @@
+"""Bulk streams between two members: connections of their own, by service name."""

@@ -1,0 +1,174 @@
+"""Opens bulk streams to members whatever lies between, and answers those that members open."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import trio
+
+from mesh.errors import MeshError, Refused, Unavailable
+from mesh.link.client import dial
+from mesh.link.connection.service import Credentials, SecureConnection, secure
+from mesh.link.hello import ARGUMENT_BYTES_MAX, TEXT_LENGTH_MAX
+from mesh.link.model import CONTROL, TOKEN_BYTES
+from mesh.link.relay.client import dial_relay
+from mesh.link.steps import Called, NotOpened, Spliced
+from mesh.model import NodeId
+from mesh.node.core import RETRY_S, MeshCore
+from mesh.node.ways import CallBack, Over, Straight, Way
+
+PROBE = "probe"  # purpose of a connection that only shows that it can be made
+CALLED = "called"  # purpose of a connection that was asked for over the link; its argument is the ticket
+LINK_S = 6.0  # to get a link to a member that is none's neighbour here: dialling, then a relay
+WAY_S = 4.0  # for one way to a stream: the request, a dial and a handshake across the world take below 2 s
+OPENINGS_MAX = 256  # streams that wait for their connection at a time
+
+Service: TypeAlias = Callable[[SecureConnection], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Opening:
+    """A stream that was asked for."""
+
+    peer: NodeId
+    answered: trio.Event = field(default_factory=trio.Event)
+    answer: SecureConnection | Spliced | NotOpened | None = None
+
+    def give(self, answer: SecureConnection | Spliced | NotOpened) -> bool:
+        """False when it has an answer already."""
+        if self.answer is not None:
+            return False
+        self.answer = answer
+        self.answered.set()
+        return True
+
+
+class BulkStreams:
+    """Streams of one node. `advance` makes the shell do what the core says."""
+
+    def __init__(self, core: MeshCore, credentials: Credentials, advance: Callable[[], None]) -> None:
+        self._core = core
+        self._credentials = credentials
+        self._advance = advance
+        self._services: dict[str, Service] = {}
+        self._openings: dict[bytes, _Opening] = {}
+        self._linked = trio.Event()
+
+    def serve(self, name: str, service: Service) -> None:
+        """Answer streams of this name; the connection is closed when `service` returns."""
+        assert 0 < len(name) <= TEXT_LENGTH_MAX
+        assert name not in (CONTROL, PROBE, CALLED)
+        self._services[name] = service
+
+    def link_made(self) -> None:
+        """There is one link more."""
+        self._linked.set()
+        self._linked = trio.Event()
+
+    # --- opening
+
+    async def open(self, peer: NodeId, name: str, argument: bytes = b"") -> SecureConnection:
+        """A connection to a member's service, by the first way that works.
+
+        Ways: dialling where the link leads, having the peer dial back, a relay. Raises Unavailable when none
+        works, LinkRefused when the peer does not want it.
+        """
+        assert len(argument) <= ARGUMENT_BYTES_MAX
+        await self._link(peer)
+        trouble = "the link was lost"
+        for way in self._core.stream_ways(peer):
+            try:
+                with trio.fail_after(WAY_S):
+                    return await self._open_by(way, peer, name, argument)
+            except Unavailable as error:
+                trouble = str(error)
+            except trio.TooSlowError:
+                trouble = "no answer in time"
+        raise Unavailable(f"no stream to {self._core.name_of(peer)}: {trouble}", RETRY_S)
+
+    async def _link(self, peer: NodeId) -> None:
+        with trio.move_on_after(LINK_S):
+            while not self._core.link_for_stream(peer, trio.current_time()):
+                self._advance()
+                await self._linked.wait()
+            return
+        raise Unavailable(f"no link to {self._core.name_of(peer)} could be made", RETRY_S)
+
+    async def _open_by(self, way: Way, peer: NodeId, name: str, argument: bytes) -> SecureConnection:
+        if isinstance(way, Straight):
+            return await dial(way.address, self._credentials, expect=peer, purpose=name, argument=argument)
+        answer = await self._ask(way, peer, name, argument)
+        if isinstance(answer, SecureConnection):
+            return answer
+        if isinstance(answer, NotOpened):
+            raise Unavailable(answer.reason, RETRY_S)
+        sock = await dial_relay(answer.address, answer.token)
+        return await secure(
+            sock, self._credentials, dialler=True, expect=peer, purpose=name, argument=argument, relayed=True
+        )
+
+    async def _ask(
+        self, way: CallBack | Over, peer: NodeId, name: str, argument: bytes
+    ) -> SecureConnection | Spliced | NotOpened:
+        if len(self._openings) >= OPENINGS_MAX:
+            raise Unavailable(f"{OPENINGS_MAX} streams are being opened already", RETRY_S)
+        ticket = secrets.token_bytes(TOKEN_BYTES)
+        opening = self._openings[ticket] = _Opening(peer)
+        try:
+            self._core.ask_stream(peer, way, ticket, name, argument, trio.current_time())
+            self._advance()
+            await opening.answered.wait()
+        except trio.Cancelled:
+            if isinstance(opening.answer, SecureConnection):
+                opening.answer.close()
+            raise
+        finally:
+            del self._openings[ticket]
+        assert opening.answer is not None
+        return opening.answer
+
+    def answered(self, answer: Spliced | NotOpened) -> None:
+        """The core heard what became of a request."""
+        opening = self._openings.get(answer.ticket)
+        if opening is not None:
+            opening.give(answer)
+
+    # --- answering
+
+    async def on_connection(self, connection: SecureConnection) -> None:
+        """A member's connection that is for a stream; the caller closes it after this."""
+        if connection.purpose == CALLED:
+            self._on_called(connection)
+        elif (service := self._services.get(connection.purpose)) is not None:
+            await service(connection)
+
+    def _on_called(self, connection: SecureConnection) -> None:
+        opening = self._openings.get(connection.argument)
+        if opening is None or opening.peer != connection.peer.node_id:
+            return
+        taken = connection.hand_over()
+        if not opening.give(taken):
+            taken.close()
+
+    async def call(self, called: Called) -> None:
+        """Dial a peer that cannot dial here, and answer the stream that it wants."""
+        service = self._services.get(called.service)
+        try:
+            if service is None:
+                raise Refused(f"this node has no service {called.service!a}")
+            connection = await dial(
+                called.address,
+                self._credentials,
+                expect=called.peer,
+                purpose=CALLED,
+                argument=called.ticket,
+            )
+        except (MeshError, OSError) as error:
+            self._core.not_called(called, str(error), trio.current_time())
+            self._advance()
+            return
+        try:
+            await service(connection.hand_over(called.service, called.argument))
+        finally:
+            connection.close()
