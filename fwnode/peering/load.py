@@ -1,12 +1,16 @@
 """How busy this node is and what it carries, as it tells other nodes. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+import msgspec
 
 from fwnode.node import Node
 from mesh.directory.facts import STREAMS_MAX, CarriedStream, CarriedStreams, Load
+from mesh.directory.record import PAYLOAD_BYTES_MAX
 
 MEAN_S = 5.0  # rates are means over this long; gossip tells load at most as often
 BITS = 8
+AROUND_BYTES = 4  # MessagePack's heads of the two arrays around the streams of a record
 
 
 class LoadMeter:
@@ -47,14 +51,26 @@ class Carried:
         self._since: dict[str, int] = {}
 
     def look(self, node: Node) -> CarriedStreams:
-        """All streams now, by name; beyond STREAMS_MAX the last are not told."""
+        """All streams now, by name; of more than a record holds the last are not told."""
         streams = sorted(node.streams, key=lambda stream: stream.name)[:STREAMS_MAX]
         self._since = {stream.name: self._since.get(stream.name) or self._unix_us() for stream in streams}
         return CarriedStreams(
-            [
+            _fitting(
                 CarriedStream(
                     stream.name, self._since[stream.name], 0, [track.name for track in stream.tracks.values()]
                 )
                 for stream in streams
-            ]
+            )
         )
+
+
+def _fitting(streams: Iterable[CarriedStream]) -> list[CarriedStream]:
+    """The first of them, as many as one record's payload has room for."""
+    left = PAYLOAD_BYTES_MAX - AROUND_BYTES
+    found = []
+    for stream in streams:
+        left -= len(msgspec.msgpack.encode(stream))
+        if left < 0:
+            break
+        found.append(stream)
+    return found

@@ -92,6 +92,7 @@ class MeshNode:
         self._connections = 0
         self._jobs: list[Output] = []
         self._seed_attempts: dict[int, str] = {}
+        self._addresses_kept: list[str] = []
         self._listens_at: list[str] = []
         self._own_seeds: set[str] = set()  # seeds that lead to this node itself
         self._wake = trio.Event()
@@ -192,6 +193,7 @@ class MeshNode:
                         nursery.start_soon(self._discover)
                     task_status.started()
                     await self._stopping.wait()
+                    await self._keep_addresses()
                     with trio.move_on_after(GOODBYE_S):
                         await self._say_goodbye()
                     nursery.cancel_scope.cancel()
@@ -405,14 +407,16 @@ class MeshNode:
             self._parts.note("membership not kept", {"reason": str(error)})
 
     async def _keep_peers(self) -> None:
-        before: list[str] = []
         while True:
-            await trio.sleep(KEEP_PEERS_S if before else 1.0)
-            addresses = self._last_known()
-            if addresses and addresses != before:
-                before = addresses
-                await trio.to_thread.run_sync(self._parts.peers_file.keep, addresses)
-                self._say_trouble()
+            await trio.sleep(KEEP_PEERS_S if self._addresses_kept else 1.0)
+            await self._keep_addresses()
+
+    async def _keep_addresses(self) -> None:
+        addresses = self._last_known()
+        if addresses and addresses != self._addresses_kept:
+            self._addresses_kept = addresses
+            await trio.to_thread.run_sync(self._parts.peers_file.keep, addresses)
+            self._say_trouble()
 
     def _last_known(self) -> list[str]:
         """Where members can be dialled, public addresses first."""
