@@ -4,8 +4,8 @@ import socket
 
 import trio
 
+from mesh.address import split_address
 from mesh.errors import Refused, Unavailable
-from mesh.link.address import split_address
 from mesh.link.connection.service import RETRY_S, Credentials, LinkRefused, SecureConnection, secure
 from mesh.link.model import CONTROL
 from mesh.model import NodeId

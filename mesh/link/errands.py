@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from mesh.link.address import host_of
+from mesh.address import host_of
 from mesh.link.control import (
     REASON_CHARS_MAX,
     CallStream,

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from mesh.address import group_of, show_host
 from mesh.errors import RemoteError, Unavailable
-from mesh.link.address import group_of, show_host
 from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection, secure
 from mesh.link.limits import ConnectionLimits
 from mesh.link.model import TOKEN_BYTES

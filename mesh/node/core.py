@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeAlias
 
+from mesh.address import host_of
 from mesh.directory.facts import (
     KINDS,
     CarriedStreams,
@@ -32,7 +33,6 @@ from mesh.identity.key import verify
 from mesh.identity.membership import Membership
 from mesh.identity.spread import Displaced, Renewed, Revoked, Shown, Spread, Tell
 from mesh.identity.spread import Output as SpreadOutput
-from mesh.link.address import host_of
 from mesh.link.connector import CONTROL_FRAME, Connector
 from mesh.link.model import Peer
 from mesh.link.relay.book import Granted, RelayBook, RelaySettings

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import trio
 
+from mesh.address import host_of, show_address
 from mesh.directory.facts import CarriedStreams, Load, Place
 from mesh.discovery.candidates import is_lan, listening
 from mesh.discovery.mdns.names import MdnsOwn
@@ -22,7 +23,6 @@ from mesh.discovery.store import PeersFile
 from mesh.errors import MeshError, RemoteError
 from mesh.identity.key import SecretKey
 from mesh.identity.membership import Membership
-from mesh.link.address import host_of, show_address
 from mesh.link.channel.service import Channel
 from mesh.link.client import dial
 from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection, secure

@@ -1,10 +1,10 @@
 """What a node shows of its network: every member with its path, place and load. Pure."""
 
+from mesh.address import host_of
 from mesh.directory.facts import CarriedStreams, Load, Place, Where, Who
 from mesh.discovery.candidates import is_lan
 from mesh.geo.light import doubt
 from mesh.identity.claim import to_roles
-from mesh.link.address import host_of
 from mesh.link.live import Link
 from mesh.link.refusals import Refusals
 from mesh.model import NodeId

@@ -15,11 +15,11 @@ from typing import Any
 
 import trio
 
+from mesh.address import show_address
 from mesh.errors import MeshError, Refused, Unavailable, WireError
 from mesh.identity.claim import Chain, parse_chain_untrusted
 from mesh.identity.key import SecretKey, verify
 from mesh.identity.membership import Checked, Membership
-from mesh.link.address import show_address
 from mesh.link.certificate import make_certificate, node_of_untrusted
 from mesh.link.hello import (
     ARGUMENT_BYTES_MAX,

@@ -4,8 +4,8 @@ import socket
 
 import trio
 
+from mesh.address import split_address
 from mesh.errors import Refused, Unavailable
-from mesh.link.address import split_address
 from mesh.link.model import TOKEN_BYTES
 from mesh.link.relay.book import PREAMBLE
 

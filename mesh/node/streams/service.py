@@ -137,11 +137,18 @@ class BulkStreams:
     # --- answering
 
     async def on_connection(self, connection: SecureConnection) -> None:
-        """A member's connection that is for a stream; the caller closes it after this."""
+        """A member's connection that is for a stream; it is closed, or has another owner, after this."""
         if connection.purpose == CALLED:
             self._on_called(connection)
-        elif (service := self._services.get(connection.purpose)) is not None:
+        service = self._services.get(connection.purpose)
+        await self._serve(connection, service or _no_service)
+
+    async def _serve(self, connection: SecureConnection, service: Service) -> None:
+        try:
             await service(connection)
+        finally:
+            with trio.CancelScope(shield=True):
+                await connection.aclose()
 
     def _on_called(self, connection: SecureConnection) -> None:
         opening = self._openings.get(connection.argument)
@@ -168,7 +175,8 @@ class BulkStreams:
             self._core.not_called(called, str(error), trio.current_time())
             self._advance()
             return
-        try:
-            await service(connection.hand_over(called.service, called.argument))
-        finally:
-            connection.close()
+        await self._serve(connection.hand_over(called.service, called.argument), service)
+
+
+async def _no_service(_connection: SecureConnection) -> None:
+    """What is not served ends at once."""
