@@ -9,6 +9,8 @@ PORT_MAX = 65535
 HOST_LENGTH_MAX = 253  # RFC 1035 2.3.4, without the dots at the ends
 V6_GROUP_BITS = 64  # what one customer is given at least (RFC 6177): counted as one address
 
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
 
 def show_address(address: Any) -> str:
     """A socket address as people write it, a v4-mapped one as v4; "" for other families."""
@@ -22,6 +24,23 @@ def show_host(address: Any) -> str:
     """The host of a socket address, without brackets."""
     host = str(address[0]) if isinstance(address, tuple) and address else ""
     return host.removeprefix("::ffff:") if "." in host else host
+
+
+def numeric_address(address: str) -> str:
+    """The one spelling of a numeric "host:port", a v4-mapped one as v4, without an IPv6 zone; else "".
+
+    "" also for what can never be one host's address: unspecified, multicast, broadcast, port 0.
+    """
+    try:
+        host, port = split_address(address)
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except (Refused, ValueError):
+        return ""
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_unspecified or ip.is_multicast or ip == _BROADCAST:
+        return ""
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
 
 
 def split_address(address: str) -> tuple[str, int]:

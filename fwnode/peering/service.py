@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -31,6 +31,8 @@ PLACE_S = 60.0  # between looks whether a database of places was renewed
 PLACE_UNKNOWN_S = 5.0  # while no address of this node is known to be anywhere
 NS_PER_US = 1000
 BITS_PER_MBIT = 1_000_000
+NOTES_S = 10.0
+NOTES_MAX = 50  # of one event in that time: a network of that many nodes that starts at once is all told
 SEED_AWAY, LINKED = "seed not reached", "peer linked"  # events of the mesh
 
 
@@ -142,20 +144,33 @@ class Peering:
 
 
 class Notes:
-    """Logs what happens in the mesh; that a seed is away only once, its further tries at level debug."""
+    """Logs what happens in the mesh: that a seed is away once, and of no event so many that a member
+    could fill the disk. The rest is for level debug.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._away: set[str] = set()  # at most the seeds and the last known peers
+        self._counts: dict[str, tuple[float, int]] = {}  # event -> start of its period, times since
 
     def __call__(self, event: str, facts: Mapping[str, str]) -> None:
         """One event of `MeshParts.note`."""
-        log, address = structlog.get_logger(), facts.get("address", "")
-        quiet = event == SEED_AWAY and address in self._away
-        if event == SEED_AWAY:
-            self._away.add(address)
-        elif event == LINKED:
+        log = structlog.get_logger()
+        (log.debug if self._is_repeated(event, facts) else log.info)(event, **facts)
+
+    def _is_repeated(self, event: str, facts: Mapping[str, str]) -> bool:
+        address, now = facts.get("address", ""), self._clock()
+        if event == LINKED:
             self._away.discard(address)
-        (log.debug if quiet else log.info)(event, **facts)
+        if event == SEED_AWAY:
+            if address in self._away:
+                return True
+            self._away.add(address)
+        since, times = self._counts.get(event, (now, 0))
+        if now - since >= NOTES_S:
+            since, times = now, 0
+        self._counts[event] = since, times + 1
+        return times >= NOTES_MAX
 
 
 def _announced(config: Config, sock: socket.socket) -> tuple[str, ...]:

@@ -79,7 +79,13 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Output: TypeAlias = Send | Connect | Release | Changed | Gone
+class Appeal(msgspec.Struct, frozen=True, gc=False):
+    """A forbidden node says who it is, signed; `directory.allow` takes it in again."""
+
+    record: Record
+
+
+Output: TypeAlias = Send | Connect | Release | Changed | Gone | Appeal
 
 
 @dataclass(slots=True)
@@ -240,7 +246,7 @@ class Gossip:
         self._left = True
 
     def forbid(self, node: NodeId, now: float) -> None:
-        """The node was revoked: cut it off, forget it, and take nothing of it again."""
+        """The node is no member: cut it off, forget it, and take nothing of it until `directory.allow`."""
         known = node in self.directory
         self.directory.forbid(node)
         self.overlay.drop(node, "forbidden")
@@ -325,6 +331,8 @@ class Gossip:
             raise WireError("a record with a wrong signature")
         if offered is Offered.FLOOD:
             self.counters.owner_flooded += 1
+        elif offered is Offered.FORBIDDEN and record.kind == Kind.WHO:
+            self._events.append(Appeal(record))
         elif offered is Offered.BURIED and len(buried) < OBITUARY_MAX:
             grave = self.directory.grave(record.owner)
             if grave is not None:

@@ -104,7 +104,7 @@ class Directory:
         return [node for node, grave in self._graves.items() if not grave.left]
 
     def is_forbidden(self, node: NodeId) -> bool:
-        """Whether a node was revoked."""
+        """Whether a node was found to be no member."""
         return node in self._forbidden
 
     def has(self, identity: int) -> bool:
@@ -132,6 +132,8 @@ class Directory:
                 return Offered.FLOOD
         else:
             refusal = self._refusal(record)
+            if refusal is Offered.FORBIDDEN and record.kind == Kind.WHO and not self._is_signed(record):
+                return Offered.FORGED  # with its signature it is an appeal
             if refusal is not None:
                 return refusal
         if not self._is_signed(record):
@@ -174,12 +176,16 @@ class Directory:
         return True
 
     def forbid(self, node: NodeId) -> None:
-        """A node was revoked: forget it and take nothing of it again."""
+        """A node is no member: forget it and take nothing of it until `allow`."""
         if len(self._forbidden) < FORBIDDEN_MAX:
             self._forbidden[node] = None
         self._members.pop(node, None)
         self._remove_grave(node)
         self._forget(node, keep=0)
+
+    def allow(self, node: NodeId) -> None:
+        """A forbidden node has shown that it is a member: its records are taken again."""
+        self._forbidden.pop(node, None)
 
     def collect(self, now: float) -> list[NodeId]:
         """Forget members long silent, goodbyes long spread and graves long closed; returns the members."""

@@ -104,7 +104,9 @@ class Connector:
         random: Random,
         entropy: Callable[[int], bytes],
         own_addresses: Callable[[], Sequence[str]],
+        is_member: Callable[[NodeId], bool] = lambda _node: True,
     ) -> None:
+        """`is_member` says of a node that asks, through another one, to be dialled whether it is known."""
         self.links: dict[NodeId, Link] = {}
         self.counters: dict[str, int] = dict.fromkeys(
             ("dials", "dials_failed", "links_made", "links_lost", "links_replaced", "calls", "relays_asked"),
@@ -114,6 +116,7 @@ class Connector:
         self._random = random
         self._entropy = entropy
         self._own_addresses = own_addresses
+        self._is_member = is_member
         self._known: dict[NodeId, _Known] = {}
         self._by_connection: dict[int, Link] = {}
         self._attempts: dict[int, NodeId | None] = {}
@@ -140,12 +143,15 @@ class Connector:
             return
         known.wanted = False
         self._stop(known)
+        was_up = known.link is not None or known.lost_at != inf
         if known.link is not None:
             link = known.link
             self._say(link, Bye(reason), now)
             self._outputs.append(Close(link.connection, reason))
             self._forget_link(peer, known)
         known.lost_at = inf
+        if was_up:
+            self._outputs.append(Down(peer, reason))
 
     def learn(self, peer: NodeId, addresses: Sequence[str], relays: Sequence[NodeId]) -> None:
         """What the directory, or discovery, says about where a peer is; the best first."""
@@ -409,8 +415,8 @@ class Connector:
         if not isinstance(inner, CallMe):
             raise WireError("only a request to dial back is forwarded")
         origin = message.origin
-        if origin == self._node:
-            return
+        if origin == self._node or not (self._is_member(origin) or link.calls.take(now)):
+            return  # a member that makes up others has so many followed, no more
         known = self._about(origin)
         if not known.calls.take(now) or (known.link is not None and known.link.via is None):
             return

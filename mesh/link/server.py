@@ -149,6 +149,8 @@ class _Server:
             self._on_fault(group)
 
     def _note(self, host: str, refused: LinkRefused) -> None:
+        if refused.node_id == self._credentials.node_id:
+            return  # this node itself, by a seed that leads here
         self._refusals.note(host, refused.node_id, refused.reason, refused.by_us, self._credentials.unix_s())
 
 

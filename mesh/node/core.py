@@ -23,12 +23,11 @@ from mesh.directory.facts import (
     parse_fact_untrusted,
     payload,
 )
-from mesh.directory.gossip import Changed, Gone, Gossip
+from mesh.directory.gossip import Appeal, Changed, Gone, Gossip
 from mesh.directory.gossip import Output as GossipOutput
 from mesh.directory.record import Kind, Record
 from mesh.discovery.candidates import dial_order, is_lan, join_address, make_candidates
-from mesh.errors import RemoteError, Unavailable, WireError
-from mesh.identity.claim import Chain, parse_chain_untrusted
+from mesh.errors import Unavailable, WireError
 from mesh.identity.key import verify
 from mesh.identity.membership import Membership
 from mesh.identity.spread import Displaced, Renewed, Revoked, Shown, Spread, Tell
@@ -54,6 +53,7 @@ from mesh.link.steps import Frame as ControlFrame
 from mesh.link.steps import Output as ConnectorOutput
 from mesh.membership.outbox import Connect, Release, Send
 from mesh.model import NodeId, Role, Signer, short
+from mesh.node.roll import Roll
 from mesh.node.ways import CallBack, Over, Way, stream_ways
 
 GOSSIP_FRAME = 2
@@ -61,7 +61,8 @@ SPREAD_FRAME = 3
 STANDBY_S = 5.0  # between looks whether standby relays are needed and alive
 STANDBY = 2  # relays that hold a link to a node that nobody can dial
 OBSERVED_MAX = 8  # addresses of this node that peers saw, newest kept
-SEEN_MAX = 16 * 1024  # nodes of which the first sight is remembered, as many as the directory holds
+FOUND_MAX = 256  # on a LAN; for half a minute each
+FOUND_S = 30.0
 RETRY_S = 1.0
 REACHABLE = "open"
 UNREACHABLE = "closed"
@@ -125,13 +126,17 @@ class MeshCore:
         self.membership = membership
         self.settings = settings
         self.gossip = Gossip(key, membership.network, verify, random, generation, now)
-        self.connector = Connector(self.node, random, entropy, lambda: self.candidates)
+        self.connector = Connector(
+            self.node, random, entropy, lambda: self.candidates, lambda node: node in self.gossip.directory
+        )
         self.spread = Spread(membership, owner or (key if inviter else None), random, now)
         self.book = RelayBook(settings.relay, entropy, now)
         self.candidates: list[str] = []
         self.nat = ""
         self.place: Place | None = None
-        self.first_seen: dict[NodeId, float] = {self.node: unix_s}  # -> Unix seconds
+        self.roll = Roll(self.node, membership, unix_s)
+        self._found: set[NodeId] = set()  # by discovery, before anybody vouched for them
+        self._found_until = now + FOUND_S
         self._own_hosts: Sequence[str] = ()
         self._observed: dict[str, None] = {}  # "host:port" of this node as peers saw it
         self._standby: list[NodeId] = []
@@ -196,6 +201,9 @@ class MeshCore:
         if peer == self.node or peer in self.connector.links:
             return
         if self.gossip.directory.record(peer, Kind.WHERE) is None:
+            if peer not in self._found and len(self._found) >= FOUND_MAX:
+                return  # anybody on the LAN can announce nodes that do not exist
+            self._found.add(peer)
             self.connector.learn(peer, [address], ())
             if not self.gossip.directory.is_forbidden(peer):
                 self.connector.want(peer, now)
@@ -213,7 +221,9 @@ class MeshCore:
         """A control connection was made; False when it is not needed."""
         if peer.node_id == self.node:
             return False
-        self.first_seen.setdefault(peer.node_id, unix_s)
+        self.roll.see(peer.node_id, peer.name, unix_s)
+        if peer.node_id not in self.roll.liars:
+            self.gossip.directory.allow(peer.node_id)  # its membership was checked a moment ago
         taken = self.connector.connected(connection, peer, now, via=via)
         if taken and peer.observed:
             self._note_observed(peer, now)
@@ -280,6 +290,9 @@ class MeshCore:
             self.spread.on_deadline(now, unix_s)
         if now >= self._standby_at:
             self._standby_at = now + STANDBY_S
+            if now >= self._found_until:
+                self._found.clear()
+                self._found_until = now + FOUND_S
             self._keep_standby(now)
         self._settle(now, unix_s)
 
@@ -353,9 +366,11 @@ class MeshCore:
                     self.connector.unwant(output.peer, output.reason, now)
             case Changed():
                 self._on_record(output.record, now, unix_s)
+            case Appeal():
+                self._on_appeal(output.record, unix_s)
             case Gone():
                 self._note("peer gone", node=self.name_of(output.node), reason=output.reason)
-                self.first_seen.pop(output.node, None)
+                self.roll.forget(output.node)
                 self.connector.unwant(output.node, output.reason, now)
 
     def _from_spread(self, output: SpreadOutput, now: float) -> None:
@@ -436,24 +451,26 @@ class MeshCore:
     def _on_who(self, owner: NodeId, who: Who, now: float, unix_s: float | None) -> None:
         if unix_s is None:
             return
-        if len(self.first_seen) < SEEN_MAX:
-            self.first_seen.setdefault(owner, unix_s)
-        reason = self._reason_against(owner, who.claim, unix_s)
+        reason = self.roll.reason_against(owner, who.claim, unix_s, who)
         if reason:
+            link = self.connector.links.get(owner)
+            if link and not self.roll.reason_against(owner, link.peer.chain, unix_s):
+                self.roll.lied(owner)
             self._expel(owner, reason, now)
+        else:
+            self.roll.see(owner, who.name, unix_s)
 
-    def _reason_against(self, owner: NodeId, claim: bytes | Chain, unix_s: float) -> str:
-        """Why it is no member; empty when it is."""
+    def _on_appeal(self, record: Record, unix_s: float | None) -> None:
+        """One that was expelled may have a new claim; what it publishes is fetched from neighbours then."""
+        if unix_s is None or record.owner == self.node:
+            return
         try:
-            chain = claim if isinstance(claim, Chain) else parse_chain_untrusted(claim)
-            if chain.node_id != owner:
-                return "it shows the claim of another node"
-            self.membership.check(chain, unix_s)
-        except Unavailable:
-            return ""  # no more can be counted here: others count it
-        except RemoteError as error:
-            return str(error)
-        return ""
+            who = parse_fact_untrusted(Who, record.payload)
+        except WireError:
+            return
+        if not self.roll.reason_against(record.owner, who.claim, unix_s, who):
+            self.roll.liars.discard(record.owner)
+            self.gossip.directory.allow(record.owner)
 
     def _expel(self, node: NodeId, reason: str, now: float) -> None:
         self._note("not a member", node=self.name_of(node), reason=reason)
@@ -464,13 +481,13 @@ class MeshCore:
     def _check_everybody(self, now: float, unix_s: float) -> None:
         """Somebody may be a member no longer."""
         for peer, link in list(self.connector.links.items()):
-            if reason := self._reason_against(peer, link.peer.chain, unix_s):
+            if reason := self.roll.reason_against(peer, link.peer.chain, unix_s):
                 self._expel(peer, reason, now)
         for node in self.gossip.directory.members():
             who = self.fact(node, Who)
             if node == self.node or who is None:
                 continue
-            if reason := self._reason_against(node, who.claim, unix_s):
+            if reason := self.roll.reason_against(node, who.claim, unix_s):
                 self._expel(node, reason, now)
 
     # --- being reached
@@ -547,11 +564,7 @@ class MeshCore:
 
     def name_of(self, node: NodeId) -> str:
         """A node's name, or the first characters of its key."""
-        link = self.connector.links.get(node)
-        if link is not None:
-            return link.peer.name
-        who = self.fact(node, Who)
-        return who.name if who is not None else short(node)
+        return self.roll.names.get(node) or short(node)
 
     def _publish_who(self, now: float) -> None:
         own = self.membership.own

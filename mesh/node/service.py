@@ -439,4 +439,6 @@ class MeshNode:
 
     def _on_fault(self, error: Exception) -> None:
         """A fault of ours in one connection ends that one only."""
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
         self._parts.note("fault", {"reason": f"{type(error).__name__}: {error}"})

@@ -67,7 +67,7 @@ def _peer_view(core: MeshCore, node: NodeId, now: float, unix_s: float) -> PeerV
     load, streams = core.fact(node, Load), core.fact(node, CarriedStreams)
     link = core.connector.links.get(node)
     rtt_s = link.pulse.rtt_s if link else None
-    since = unix_s - (now - link.up_at) if link else core.first_seen.get(node, unix_s)
+    since = unix_s - (now - link.up_at) if link else core.roll.first_seen.get(node, unix_s)
     return PeerView(
         name=core.name_of(node),
         node=node.hex(),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fwbench import machine, report
 from fwbench.bench import Bench, Row, run
-from fwbench.rows import glass, http, life, stream
+from fwbench.rows import glass, http, life, mesh, stream
 from fwbench.servers import ROOT
 from fwbench.summary import RowResult
 from rich.console import Console
@@ -19,7 +19,7 @@ from rich.table import Table
 CACHE = ROOT / ".cache" / "bench"
 WARM_S = 3.0
 _LOG_COLUMNS = 200  # tables in a log are not folded
-ROWS: tuple[Row, ...] = (*http.ROWS, *stream.ROWS, *life.ROWS, *glass.ROWS)
+ROWS: tuple[Row, ...] = (*http.ROWS, *stream.ROWS, *life.ROWS, *glass.ROWS, *mesh.ROWS)
 
 
 def main() -> int:

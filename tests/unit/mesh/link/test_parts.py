@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from mesh.address import group_of, show_address, split_address
 from mesh.errors import Refused, WireError
 from mesh.identity.wire import encode
-from mesh.link.address import group_of, show_address, split_address
 from mesh.link.certificate import make_certificate, node_of_untrusted
 from mesh.link.frame import FRAME_BYTES_MAX, FrameReader, encode_frame
 from mesh.link.hello import (

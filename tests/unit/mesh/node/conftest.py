@@ -3,7 +3,7 @@
 import hashlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from heapq import heappop, heappush
@@ -355,13 +355,20 @@ class Loopback:
 
     def __init__(self, folder: Path, community: Community) -> None:
         self._folder = folder
+        self._made: list[Running] = []
         self.community = community
 
     def make(self, name: str, *seeds: str, community: Community | None = None) -> Running:
         """A node that does not run yet; every call gives a new life of it."""
         home = community or self.community
         owner = home.owner if name == "first" else None
-        return Running(name, home.membership(name), owner, Parts(self._folder / name, seeds))
+        self._made.append(Running(name, home.membership(name), owner, Parts(self._folder / name, seeds)))
+        return self._made[-1]
+
+    def close(self) -> None:
+        """Give back the addresses of nodes that never ran."""
+        for node in self._made:
+            node.sock.close()
 
     @asynccontextmanager
     async def run(self, *nodes: Running) -> AsyncIterator[None]:
@@ -394,11 +401,13 @@ def lab() -> Lab:
 
 
 @pytest.fixture
-def loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loopback:
+def loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
     # They listen on loopback alone, so that is all they may say, whatever this machine has.
     monkeypatch.setattr("mesh.node.service.own_addresses", lambda: ["127.0.0.1"])
     # Whole nodes go by the real clock, by which their claims must be valid.
-    return Loopback(tmp_path, Community(now=int(time.time()) - 60))
+    made = Loopback(tmp_path, Community(now=int(time.time()) - 60))
+    yield made
+    made.close()
 
 
 @pytest.fixture

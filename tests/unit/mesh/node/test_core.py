@@ -17,11 +17,13 @@ from mesh.directory.facts import (
 )
 from mesh.directory.gossip import LOAD_EVERY_S
 from mesh.directory.record import Kind
-from mesh.errors import RemoteError, StateError, Unavailable, WireError
+from mesh.errors import RemoteError, StateError, WireError
 from mesh.identity.spread import FLOOD_MESSAGES as SPREAD_FLOOD_MESSAGES
-from mesh.link.connector import CONTROL_FRAME
+from mesh.link.connector import CONTROL_FRAME, PEERS_MAX
 from mesh.link.control import (
     Bye,
+    CallMe,
+    Forwarded,
     Ping,
     Pong,
     RelayAsk,
@@ -30,6 +32,7 @@ from mesh.link.control import (
     encode,
     parse_control_untrusted,
 )
+from mesh.link.live import CALLS_PER_MINUTE
 from mesh.link.model import TOKEN_BYTES
 from mesh.link.relay.book import TOKEN_S
 from mesh.link.steps import Close, Dial
@@ -38,16 +41,19 @@ from mesh.membership.message import encode as encode_gossip
 from mesh.membership.neighbour import FLOOD_MESSAGES, LINK_BURST_BYTES, MESSAGE_COST_BYTES
 from mesh.model import Role
 from mesh.node.core import (
+    FOUND_MAX,
+    FOUND_S,
     GOSSIP_FRAME,
     OBSERVED_MAX,
     REACHABLE,
-    SEEN_MAX,
     SPREAD_FRAME,
     STANDBY,
     UNREACHABLE,
     Keep,
     Transmit,
 )
+from mesh.node.roll import SEEN_MAX
+from mesh.node.views import peer_views
 
 UNKNOWN_FRAME = 9
 CRASH_KNOWN_S = 40.0  # two nodes alone have no third to agree with
@@ -198,7 +204,7 @@ def test_who_left_comes_back_in_another_life(lab: Any) -> None:
     lab.join(again, first)
     lab.run(6.0)
     assert carried(first, again) == ["anew"]
-    assert first.core.first_seen[again.node] > lab.community.now + 100
+    assert first.core.roll.first_seen[again.node] > lab.community.now + 100
 
 
 def test_a_crash_is_noticed_and_the_rest_go_on(lab: Any) -> None:
@@ -315,7 +321,7 @@ def test_random_frames_raise_nothing_but_remote_errors(lab: Any) -> None:
     first, second = lab.small("first", "second")
     random = Random(1)
     good = [b"\x93\x01\x02", encode(Ping(1)), encode_gossip(Prune()), encode(Bye("x"))]
-    for number in range(300):
+    for number in range(150):
         data = bytearray(random.choice(good) + random.randbytes(random.randrange(40)))
         data[random.randrange(len(data))] = random.randrange(256)
         if not first.is_linked(second):
@@ -448,10 +454,10 @@ def test_first_sights_are_bounded(lab: Any) -> None:
     lab.join(second, first)
     first.dialable = third.dialable = False  # so that one only hears of the other
     for number in range(SEEN_MAX - 2):
-        first.core.first_seen[number.to_bytes(32, "big")] = 1.0
+        first.core.roll.first_seen[number.to_bytes(32, "big")] = 1.0
     lab.join(third, second)
     assert third.node in first.core.gossip.directory.members()
-    assert len(first.core.first_seen) == SEEN_MAX
+    assert len(first.core.roll.first_seen) == SEEN_MAX
 
 
 # --- being found and being reached
@@ -547,15 +553,6 @@ def test_a_relay_splices_only_to_whom_it_is_linked(lab: Any) -> None:
     assert first.core.book.counters.granted == granted + 1
 
 
-def test_streams_are_dialled_where_the_peer_is(lab: Any) -> None:
-    first, second = lab.small("first", "second")
-    assert first.core.stream_address(second.node) == second.address
-    assert second.core.stream_address(first.node) == first.address
-    with pytest.raises(Unavailable) as caught:
-        first.core.stream_address(bytes(32))
-    assert caught.value.retry_after_s > 0
-
-
 def test_a_clock_that_is_off_is_said(lab: Any) -> None:
     first, second = lab.add("first"), lab.add("second")
     peer = replace(lab.peer(first, second, dialled=True), clock="its clock is 3 minutes behind")
@@ -591,3 +588,71 @@ def test_saying_something_that_is_too_large_is_our_own_fault(lab: Any) -> None:
     first = lab.add("first")
     with pytest.raises(StateError):
         first.core.gossip.publish(Kind.STREAMS, bytes(8000), lab.now)
+
+
+# --- what must not end a node
+
+
+def test_discovery_of_nodes_that_do_not_exist_is_bounded(lab: Any) -> None:
+    first, _ = lab.small("first", "second")
+    for number in range(PEERS_MAX + 10):
+        first.core.found(number.to_bytes(32, "big"), "192.0.2.200:1", lab.now)
+    assert len(first.core.connector._known) <= FOUND_MAX + 2
+    lab.run(FOUND_S + 6.0)
+    late = lab.add("late")
+    first.core.found(late.node, late.address, lab.now)
+    lab.run(2.0)
+    assert first.is_linked(late)
+
+
+def test_calls_from_nodes_that_do_not_exist_are_bounded(lab: Any) -> None:
+    first, second = lab.small("first", "second")
+    wire = lab.wire(first, second)
+    dials = first.core.connector.counters["dials"]
+    body = encode(CallMe(bytes(16), ["192.0.2.200:1"]))
+    for number in range(PEERS_MAX + 10):
+        said = encode(Forwarded(number.to_bytes(32, "big"), body))
+        first.core.receive(wire.number(first), CONTROL_FRAME, said, lab.now, lab.unix_s)
+    lab.run(5.0)
+    assert first.core.connector.counters["dials"] == dials + CALLS_PER_MINUTE
+    assert len(first.core.connector._known) == 1 + CALLS_PER_MINUTE
+
+
+@pytest.mark.parametrize("how", ["goodbye", "revoked"])
+def test_of_who_is_gone_nothing_is_left(lab: Any, how: str) -> None:
+    first, _, third = lab.small("first", "second", "third")
+    if how == "goodbye":
+        third.core.leave(lab.now)
+    else:
+        first.core.membership.revoke(lab.community.owner, third.node, int(lab.unix_s))
+        first.core.membership_changed(lab.now, lab.unix_s)
+    lab.run(0.5)
+    assert third.node not in first.core.spread._peers
+    assert [note["node"] for note in first.noted("peer unlinked")] == ["third"]
+    assert [note["node"] for note in first.noted("peer gone")] == ["third"]
+
+
+@pytest.mark.parametrize(
+    ("name", "roles"), [("second", [Role.EDGE]), ("far", [Role.EDGE, Role.RELAY])], ids=["name", "roles"]
+)
+def test_who_says_more_than_its_claim_is_expelled(lab: Any, name: str, roles: list[Role]) -> None:
+    """By those who know it by gossip only, too; and it stays so although its claim is in order."""
+    first, second = lab.small("first", "second")
+    far = lab.add("far", frozenset({Role.EDGE}))
+    far.dialable = first.dialable = False
+    lab.join(far, second)
+    far.core.gossip.publish(Kind.WHO, payload(Who(name, "x", roles, far.core.membership.own.data)), lab.now)
+    lab.run(5.0)
+    assert not second.is_linked(far)
+    assert [view.name for view in peer_views(first.core, lab.now, lab.unix_s)] == ["first", "second"]
+
+
+def test_an_expelled_node_with_a_new_claim_is_taken_in_again(lab: Any) -> None:
+    """By the one that it links to and by those who hear of it: nobody has to start again."""
+    first, second, third = lab.small("first", "second", "third")
+    for host in (first, second):
+        host.core._expel(third.node, "expired", lab.now)
+    assert third.node not in first.core.gossip.directory
+    lab.run(10.0)
+    assert third.node in first.core.gossip.directory
+    assert third.node in second.core.gossip.directory

@@ -14,6 +14,7 @@ from mesh.identity.membership import Membership
 from mesh.link.channel.service import Channel
 from mesh.link.client import dial
 from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection
+from mesh.node.streams import service as streams
 
 WAIT_S = 10.0  # real seconds, for what takes milliseconds on an idle machine
 
@@ -112,7 +113,8 @@ async def test_many_streams_run_beside_each_other(loopback: Any) -> None:
         assert sorted(answers) == [b"%03d" % number for number in range(20)]
 
 
-async def test_a_stream_to_nobody_is_unavailable(loopback: Any) -> None:
+async def test_a_stream_to_nobody_is_unavailable(loopback: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LINK_S", 0.05)
     async with loopback.linked("first", "second") as (first, _):
         with pytest.raises(Unavailable) as caught:
             await first.open_stream(bytes(range(32)), "echo")
@@ -181,7 +183,7 @@ async def test_a_node_that_starts_again_is_linked_again(loopback: Any) -> None:
     first = loopback.make("first")
     async with loopback.run(first):
         lives = []
-        for number in range(3):
+        for number in range(2):
             second = loopback.make("second", first.address)
             async with loopback.run(second):
                 second.set_streams(CarriedStreams([CarriedStream(f"life-{number}", 1, 0, [])]))

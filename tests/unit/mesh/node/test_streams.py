@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from mesh.errors import Unavailable
+from mesh.link.client import dial
 from mesh.link.connection.service import SecureConnection
 from mesh.node.streams import service as streams
 from mesh.node.ways import CallBack, Over, Straight
@@ -145,7 +146,7 @@ async def test_tickets_are_the_peers_own(loopback: Loopback) -> None:
         second.serve("digest", digest)
         opening = streams._Opening(second.node)
         first._streams._openings[b"t" * 16] = opening
-        stolen = await streams.dial(
+        stolen = await dial(
             first.address, third._credentials, expect=first.node, purpose=streams.CALLED, argument=b"t" * 16
         )
         with trio.fail_after(2):

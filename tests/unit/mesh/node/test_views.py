@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mesh.directory.facts import CarriedStream, CarriedStreams, Load, Place, Transcode, Who, payload
+from mesh.directory.facts import CarriedStream, CarriedStreams, Load, Place, Transcode
 from mesh.directory.gossip import LOAD_EVERY_S
 from mesh.directory.record import Kind
 from mesh.link.refusals import Refusals
@@ -148,16 +148,6 @@ def test_facts_that_are_not_understood_are_shown_as_missing(lab: Any) -> None:
     view = views(lab, first)["second"]
     assert (view.load, view.place, view.nat) == (None, None, "")
     assert first.core.fact(second.node, Transcode) is None
-
-
-def test_a_member_known_by_its_link_goes_by_the_name_in_its_claim(lab: Any) -> None:
-    first, second = lab.small("first", "second")
-    claim = second.core.membership.own.data
-    lie = Who("first", "fwnode test", [Role.EDGE], claim)
-    second.core.gossip.publish(Kind.WHO, payload(lie), lab.now)
-    second.core.set_streams(CarriedStreams([]), lab.now)
-    lab.run(1.0)
-    assert [view.name for view in peer_views(first.core, lab.now, lab.unix_s)] == ["first", "second"]
 
 
 def test_who_left_is_shown_no_more(lab: Any) -> None:

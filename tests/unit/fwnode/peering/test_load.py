@@ -1,0 +1,165 @@
+"""What a node tells others of its load and streams: measured means, names, and what fits."""
+
+import tempfile
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+
+from fwnode import config, wiring
+from fwnode.keys import Keyring
+from fwnode.network import Network
+from fwnode.node import Node
+from fwnode.peering.load import MEAN_S, Carried, LoadMeter
+from media.ingest.gate import PublishRequest
+from media.net.reactor import Reactor
+from media.track.model import Codec, Track
+from media.track.stream import TRACKS_MAX, Writer
+from mesh.directory.facts import STREAMS_MAX, CarriedStreams, payload
+from mesh.directory.record import PAYLOAD_BYTES_MAX
+from mesh.discovery.store import FILE_NAME, PeersFile
+from mesh.identity.store import IdentityStore
+
+NAME_LENGTH_MAX = 63  # of a stream
+
+
+class Time:
+    """A clock and a CPU that the test turns."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.cpu_s = 7.0
+        self.unix_us = 10**15
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def node(time: Time) -> Node:
+    with tempfile.TemporaryDirectory() as folder:
+        network = Network(
+            IdentityStore(Path(folder)),
+            PeersFile(Path(folder) / FILE_NAME),
+            name="here",
+            program="fwnode test",
+            unix_s=lambda: 1e9,
+            entropy=lambda count: bytes(count),
+        )
+    return wiring.compose(
+        config.load({"name": "here", "data_dir": "/data"}, "", "", {}, {"ingest.open": "true"}),
+        network,
+        Keyring(),
+        Reactor(lambda kind, error, peer: None, time.clock),
+        started_at=0.0,
+        unix_us=lambda: time.unix_us,
+        random=Random(1),
+        player_files={},
+    ).node
+
+
+def publish(node: Node, name: str, tracks: int = 0) -> Writer:
+    request = PublishRequest("rtmp", name, "", "192.0.2.1", 9, "obs")
+    writer = node.gate.publish(request, lambda reason: None, 1.0)
+    for number in range(1, tracks + 1):
+        track = Track(
+            id=number, codec=Codec.AAC, timescale=48_000, config=b"", sample_rate=48_000, channels=2
+        )
+        writer.describe(track, 1.0)
+    return writer
+
+
+def meter(node: Node, time: Time, cores: int = 4) -> LoadMeter:
+    return LoadMeter(node, lambda: time.cpu_s, cores)
+
+
+def test_rates_are_means_over_the_last_seconds(node: Node, time: Time) -> None:
+    measured = meter(node, time)
+    time.now += MEAN_S
+    time.cpu_s += MEAN_S  # one of four cores all the time
+    node.reactor.bytes_out += 1_000_000
+    load = measured.measure()
+    assert load.cpu == 0.25
+    assert load.uplink_bps == round(8_000_000 / MEAN_S)
+    time.now += 2 * MEAN_S
+    load = measured.measure()
+    assert (load.cpu, load.uplink_bps) == (0.0, 0)
+
+
+def test_between_means_the_last_one_is_told(node: Node, time: Time) -> None:
+    measured = meter(node, time)
+    node.reactor.bytes_out += 1_000_000
+    assert measured.measure().uplink_bps == 0
+    time.now += MEAN_S - 0.1
+    assert measured.measure().uplink_bps == 0
+    time.now += 0.1
+    first = measured.measure()
+    assert first.uplink_bps > 0
+    time.now += 1.0
+    node.reactor.bytes_out += 50_000_000
+    assert measured.measure() == first
+
+
+@pytest.mark.parametrize(("used_s", "share"), [(1000.0, 1.0), (-3.0, 0.0)])
+def test_cpu_is_a_share_whatever_the_system_says(node: Node, time: Time, used_s: float, share: float) -> None:
+    measured = meter(node, time, cores=1)
+    time.now += MEAN_S
+    time.cpu_s += used_s
+    assert measured.measure().cpu == share
+
+
+def test_viewers_are_counted_at_once(node: Node, time: Time) -> None:
+    measured = meter(node, time)
+    writer = publish(node, "cam")
+    writer.stream.viewer_came("hls")
+    writer.stream.viewer_came("hls")
+    assert measured.measure().viewers == 2
+    assert measured.measure().sessions == 0
+
+
+def test_streams_are_told_by_name_with_the_time_since_when(node: Node, time: Time) -> None:
+    carried = Carried(lambda: time.unix_us)
+    assert carried.look(node).streams == []
+    publish(node, "zoo", tracks=2)
+    [zoo] = carried.look(node).streams
+    assert (zoo.name, zoo.epoch_unix_us, zoo.depth, zoo.tracks) == ("zoo", 10**15, 0, ["a1", "a2"])
+    time.unix_us += 5
+    publish(node, "ant")
+    assert [(stream.name, stream.epoch_unix_us) for stream in carried.look(node).streams] == [
+        ("ant", 10**15 + 5),
+        ("zoo", 10**15),
+    ]
+
+
+def test_a_stream_that_went_and_came_began_anew(node: Node, time: Time) -> None:
+    carried = Carried(lambda: time.unix_us)
+    publish(node, "cam")
+    assert carried.look(node).streams[0].epoch_unix_us == 10**15
+    node.stop_stream("cam")
+    assert carried.look(node).streams == []
+    time.unix_us += 9
+    publish(node, "cam")
+    assert carried.look(node).streams[0].epoch_unix_us == 10**15 + 9
+
+
+def test_more_streams_than_a_record_holds_are_left_out(node: Node, time: Time) -> None:
+    for number in range(STREAMS_MAX + 5):
+        publish(node, f"s{number:03}")
+    told = Carried(lambda: time.unix_us).look(node).streams
+    assert [stream.name for stream in told] == [f"s{number:03}" for number in range(STREAMS_MAX)]
+
+
+@pytest.mark.parametrize("tracks", [2, TRACKS_MAX])
+def test_whatever_is_published_fits_a_record(node: Node, time: Time, tracks: int) -> None:
+    for number in range(STREAMS_MAX):
+        publish(node, f"{number:02}".ljust(NAME_LENGTH_MAX, "x"), tracks)
+    told = Carried(lambda: time.unix_us).look(node)
+    assert len(payload(told)) <= PAYLOAD_BYTES_MAX
+    assert msgspec.msgpack.decode(payload(told), type=CarriedStreams) == told
+    assert len(told.streams) > STREAMS_MAX // 2
