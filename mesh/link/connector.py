@@ -52,10 +52,10 @@ from mesh.link.steps import (
     RelayRefused,
     Up,
 )
-from mesh.model import NodeId, Role, short
+from mesh.model import NodeId, Role
 
 ADDRESSES_MAX = 16  # tried of one peer
-PEERS_MAX = 4096  # of whom something is remembered here; the directory has the rest
+PEERS_MAX = 4096  # linked or wanted; and as many whose addresses are remembered: the directory has the rest
 STAGGER_S = 0.25  # RFC 8305 5: between two addresses of one peer
 ROUND_S = 3.0  # of dialling before a peer's answer is given up and the next way is tried
 RELAY_S = 0.6  # after which a relay is asked although dials are under way: the user should not wait for them
@@ -74,12 +74,21 @@ CONTROL_FRAME = 1
 """Kind of the frames that are this machine's own."""
 
 
-@dataclass(slots=True)
-class _Known:
-    """What is remembered of a peer, linked or not."""
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Where a peer is said to be."""
 
     addresses: tuple[str, ...] = ()
     relays: tuple[NodeId, ...] = ()
+
+
+NOWHERE = _Where()
+
+
+@dataclass(slots=True)
+class _Known:
+    """A peer that is linked, wanted or dialled."""
+
     wanted: bool = False
     link: Link | None = None
     lost_at: float = inf  # the link broke; users are told GRACE_S later
@@ -93,6 +102,11 @@ class _Known:
     running: set[int] = field(default_factory=set)
     calls: Allowance = field(default_factory=Allowance)
     asked: set[NodeId] = field(default_factory=set)  # relays, in this round
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to remember."""
+        return not (self.wanted or self.link or self.running or self.queue or self.lost_at != inf)
 
 
 class Connector:
@@ -118,6 +132,7 @@ class Connector:
         self._own_addresses = own_addresses
         self._is_member = is_member
         self._known: dict[NodeId, _Known] = {}
+        self._heard: dict[NodeId, _Where] = {}
         self._by_connection: dict[int, Link] = {}
         self._attempts: dict[int, NodeId | None] = {}
         self._attempt = 0
@@ -157,9 +172,24 @@ class Connector:
         """What the directory, or discovery, says about where a peer is; the best first."""
         if peer == self._node:
             return
-        known = self._about(peer)
-        known.addresses = tuple(addresses[:ADDRESSES_MAX]) or known.addresses
-        known.relays = tuple(relay for relay in relays if relay != self._node) or known.relays
+        before = self._heard.pop(peer, NOWHERE)
+        self._heard[peer] = _Where(
+            tuple(addresses[:ADDRESSES_MAX]) or before.addresses,
+            tuple(relay for relay in relays if relay != self._node) or before.relays,
+        )
+        if len(self._heard) > PEERS_MAX:
+            del self._heard[next(iter(self._heard))]  # the directory can tell of it again
+        known = self._known.get(peer)
+        if known is not None and before.addresses != self._heard[peer].addresses:
+            self._look_again(peer, known)
+
+    def _look_again(self, peer: NodeId, known: _Known) -> None:
+        """A peer is somewhere else than was thought when a round began, or a relay was taken."""
+        if known.link is not None and known.link.via is not None:
+            known.retry_at = -inf
+        elif known.trying_until != -inf and not known.running and not known.queue:
+            known.queue = list(self._where(peer).addresses)
+            known.next_dial_at = -inf
 
     def is_trying(self, peer: NodeId) -> bool:
         """Whether dials to a peer are under way."""
@@ -176,7 +206,7 @@ class Connector:
             link.pulse.sent(now)
             self._ping(link, now, at_once=True)
             known = self._about(peer)
-            if known.addresses and not known.running:
+            if self._where(peer).addresses and not known.running:
                 link.doubted = True
                 self._begin(peer, known, now, relayed=False)
 
@@ -195,9 +225,12 @@ class Connector:
             self._outputs.append(Close(old.connection, "replaced by a newer connection"))
         known.link = self.links[peer.node_id] = self._by_connection[connection] = link
         self.counters["links_made"] += 1
-        self._stop(known)
+        if via is None:
+            self._stop(known)
+        else:
+            known.relay_at = inf  # dials go on beside the relayed link until the round ends
+            known.retry_at = now + UPGRADE_S
         known.failures = 0
-        known.retry_at = now + UPGRADE_S if via is not None else inf
         if old is None and known.lost_at == inf:
             self._outputs.append(Up(peer.node_id))
         known.lost_at = inf
@@ -314,6 +347,8 @@ class Connector:
                 self._give_up(known, now)
             if now >= known.retry_at and (known.wanted or known.link is not None):
                 self._begin(peer, known, now, relayed=known.link is None)
+            if known.idle and now >= known.calls.since + 60.0:
+                del self._known[peer]
 
     def outputs(self) -> list[Output]:
         """What to do now, in order; empties the list."""
@@ -328,9 +363,11 @@ class Connector:
         known.retry_at = inf
         known.asked.clear()
         known.trying_until = now + ROUND_S
-        known.queue = list(known.addresses)
+        known.queue = list(self._where(peer).addresses)
         known.next_dial_at = now if known.queue else inf
         known.relay_at = (now + RELAY_S if known.queue else now) if relayed else inf
+        if known.link is not None and known.link.via in self.links:
+            self._call_me(self.links[known.link.via], peer, now)
 
     def _stop(self, known: _Known) -> None:
         known.queue.clear()
@@ -374,20 +411,18 @@ class Connector:
         """Linked relays to try for a stream to a peer, the one that carries the link first."""
         link = self.links.get(peer)
         first = [link.via] if link is not None and link.via in self.links else []
-        others = [node for node in self._relays_for(peer, self._about(peer)) if self._may_relay(node)]
+        others = [node for node in self._relays_for(peer) if self._may_relay(node)]
         return list(dict.fromkeys([*(node for node in first if node is not None), *others]))
 
     def _ask_relays(self, peer: NodeId, known: _Known, now: float) -> None:
         """Ask whoever is linked to both: first to have the peer dial us, and to splice us meanwhile."""
-        own = list(self._own_addresses())[:ADDRESSES_MAX]
-        for relay in self._relays_for(peer, known):
+        for relay in self._relays_for(peer):
             if relay in known.asked:
                 continue
             known.asked.add(relay)
             link = self.links[relay]
             ticket = self._entropy(TOKEN_BYTES)
-            if own:
-                self._say(link, Forward(peer, encode(CallMe(ticket, own))), now)
+            self._call_me(link, peer, now)
             if self._may_relay(relay):
                 self._tickets[ticket] = peer
                 while len(self._tickets) > TICKETS_MAX:
@@ -396,10 +431,15 @@ class Connector:
                 self._say(link, RelayAsk(peer, ticket), now)
                 return
 
-    def _relays_for(self, peer: NodeId, known: _Known) -> list[NodeId]:
+    def _call_me(self, relay: Link, peer: NodeId, now: float) -> None:
+        """Have a peer asked to dial this node."""
+        if own := list(self._own_addresses())[:ADDRESSES_MAX]:
+            self._say(relay, Forward(peer, encode(CallMe(self._entropy(TOKEN_BYTES), own))), now)
+
+    def _relays_for(self, peer: NodeId) -> list[NodeId]:
         """Linked members that may reach the peer: its own standby relays, else any relay."""
         direct = [node for node, link in self.links.items() if link.via is None and node != peer]
-        best = [node for node in known.relays if node in direct]
+        best = [node for node in self._where(peer).relays if node in direct]
         return best or [node for node in direct if self._may_relay(node)][:3]
 
     def _may_relay(self, node: NodeId) -> bool:
@@ -459,8 +499,8 @@ class Connector:
         """Where a linked node can be dialled: where it was, or where it says that it listens."""
         if link.peer.dialled:
             return link.peer.remote
-        known = self._known[link.peer.node_id]
-        return known.addresses[0] if known.addresses else link.peer.remote
+        addresses = self._where(link.peer.node_id).addresses
+        return addresses[0] if addresses else link.peer.remote
 
     # --- links
 
@@ -529,16 +569,15 @@ class Connector:
         known = self._known.get(peer)
         if known is None:
             if len(self._known) >= PEERS_MAX:
-                self._forget_one()
+                self._forget_idle()
             known = self._known[peer] = _Known()
         return known
 
-    def _forget_one(self) -> None:
-        """The oldest of whom nothing is wanted; the directory can tell of it again."""
-        for peer, known in self._known.items():
-            if known.link is None and not known.wanted and known.lost_at == inf and not known.running:
-                del self._known[peer]
-                return
-        raise StateError(
-            f"more than {PEERS_MAX} peers are wanted; the first is {short(next(iter(self._known)))}"
-        )
+    def _where(self, peer: NodeId) -> _Where:
+        return self._heard.get(peer, NOWHERE)
+
+    def _forget_idle(self) -> None:
+        for peer in [peer for peer, known in self._known.items() if known.idle]:
+            del self._known[peer]
+        if len(self._known) >= PEERS_MAX:
+            raise StateError(f"{PEERS_MAX} peers are linked or wanted, who were never more than a few")

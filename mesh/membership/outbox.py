@@ -23,10 +23,14 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
 
 
 class Release(msgspec.Struct, frozen=True, gc=False):
-    """Gossip has no use for the link any more; close it if nothing else has. `reason` is for the log."""
+    """Gossip has no use for the link any more; close it if nothing else has. `reason` is for the log.
+
+    `fault`: the peer is gone or misbehaved; close it whatever else it is good for.
+    """
 
     peer: NodeId
     reason: str
+    fault: bool = False
 
 
 Output: TypeAlias = Send | Connect | Release
@@ -55,6 +59,6 @@ class Outbox:
         """Ask for a link."""
         self.items.append(Connect(peer))
 
-    def release(self, peer: NodeId, reason: str) -> None:
+    def release(self, peer: NodeId, reason: str, *, fault: bool = False) -> None:
         """Give a link back."""
-        self.items.append(Release(peer, reason))
+        self.items.append(Release(peer, reason, fault))

@@ -236,7 +236,7 @@ class Overlay:
         self.passive.pop(node, None)
         neighbour = self.links.pop(node, None)
         if neighbour is not None:
-            self._outbox.release(node, reason)
+            self._outbox.release(node, reason, fault=True)
             if neighbour.active:
                 self._deactivate(neighbour)
 

@@ -362,7 +362,7 @@ class MeshCore:
                 self.connector.want(output.peer, now)
             case Release():
                 link = self.connector.links.get(output.peer)
-                if not (link and link.held) and output.peer not in self._standby:
+                if output.fault or not ((link and link.held) or output.peer in self._standby):
                     self.connector.unwant(output.peer, output.reason, now)
             case Changed():
                 self._on_record(output.record, now, unix_s)

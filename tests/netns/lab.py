@@ -18,6 +18,9 @@ from types import TracebackType
 from typing import Self
 
 SUBNET = "10.77.0"
+PUBLIC = ("198.51.100", "203.0.113")  # RFC 5737: of no LAN
+GATEWAY = "192.0.2.1"
+SYN_BYTES = 60  # of an IPv4 packet that begins a connection, with Linux's options
 MULTICAST = "224.0.0.0/4"
 CABLE = "eth0"
 BRIDGE = "br0"
@@ -119,8 +122,7 @@ class Lab:
     def _add(self, host: Host) -> None:
         _ip("netns", "add", host.namespace)
         port = _port(host)
-        veth = ("type", "veth", "peer", "name", port, "netns", self._bridge)
-        _ip("link", "add", CABLE, "netns", host.namespace, *veth)
+        _ip("link", "add", CABLE, "netns", host.namespace, *_veth(port, self._bridge))
         _ip("-n", self._bridge, "link", "set", port, "master", BRIDGE, "up")
         _ip("-n", host.namespace, "link", "set", "lo", "up")
         _ip("-n", host.namespace, "link", "set", CABLE, "up")
@@ -168,6 +170,61 @@ class Lab:
             _run("tc", "-n", host.namespace, "qdisc", "replace", "dev", CABLE, "root", *netem)
         except LabError as error:
             raise Unsupported(f"no delay by netem here: {error}") from None
+
+
+class Internet(Lab):
+    """So many hosts, each in a network of its own behind one router, with addresses that look public.
+
+    What is sent to everybody stays on the host's own cable. `drop` and the like are for the bridge only.
+    """
+
+    def __init__(self, hosts: int) -> None:
+        super().__init__(hosts)
+        for host in self.hosts:
+            host.address = f"{PUBLIC[host.number % len(PUBLIC)]}.{host.number + 1}"
+
+    def _make(self) -> None:
+        _ip("netns", "add", self._bridge)
+        _run("ip", "netns", "exec", self._bridge, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        for host in self.hosts:
+            _ip("netns", "add", host.namespace)
+            port = _port(host)
+            _ip("link", "add", CABLE, "netns", host.namespace, *_veth(port, self._bridge))
+            _ip("-n", self._bridge, "address", "add", f"{GATEWAY}/32", "dev", port)
+            _ip("-n", self._bridge, "link", "set", port, "up")
+            _ip("-n", self._bridge, "route", "add", host.address, "dev", port)
+            _ip("-n", host.namespace, "link", "set", "lo", "up")
+            _ip("-n", host.namespace, "link", "set", CABLE, "up")
+            _ip("-n", host.namespace, "address", "add", f"{host.address}/32", "dev", CABLE)
+            _ip("-n", host.namespace, "route", "add", GATEWAY, "dev", CABLE)
+            _ip("-n", host.namespace, "route", "add", "default", "via", GATEWAY, "dev", CABLE)
+
+    def close(self, *hosts: Host, verdict: str = "drop") -> None:
+        """A firewall on each host as a home's router has it: what nobody there asked for gets `verdict`.
+
+        "drop", as most have it, or "reject".
+        """
+        for host in hosts:
+            _filter(host, "closed", "iif lo accept", "ct state established,related accept", verdict)
+
+    def lose_first(self, source: Host, target: Host) -> None:
+        """The first packet of the first connection from `source` to `target` is lost."""
+        first = f"tcp flags syn quota until {SYN_BYTES} bytes"
+        _filter(target, "lossy", f"ip saddr {source.address} {first} drop")
+
+    def open(self, *hosts: Host) -> None:
+        """End all that was done to the hosts' packets."""
+        for host in hosts:
+            host.run("nft", "flush", "ruleset")
+
+
+def _filter(host: Host, table: str, *rules: str) -> None:
+    chain = "\n".join(("type filter hook input priority 0", *rules))
+    host.run("nft", f"table inet {table} {{\nchain {table} {{\n{chain}\n}}\n}}")
+
+
+def _veth(port: str, namespace: str) -> tuple[str, ...]:
+    return ("type", "veth", "peer", "name", port, "netns", namespace)
 
 
 def _port(host: Host) -> str:

@@ -221,7 +221,7 @@ def test_goodbye_of_others_and_of_oneself() -> None:
     core = Core()
     core.hear(1, Push([record(1, 1, Kind.GOODBYE).blob]), 2.0)
     outputs = core.gossip.outputs()
-    assert Gone(node(1), "left") in outputs and Release(node(1), "left") in outputs
+    assert Gone(node(1), "left") in outputs and Release(node(1), "left", fault=True) in outputs
     core.gossip.leave(3.0)
     core.gossip.leave(3.0)
     said = core.said()

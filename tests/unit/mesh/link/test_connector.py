@@ -376,6 +376,15 @@ def test_what_is_remembered_is_bounded() -> None:
     connector = Connector(bytes(32), Random(1), Random(1).randbytes, list)
     for number in range(PEERS_MAX + 10):
         connector.learn(number.to_bytes(4, "big") * 8 + b"", ["192.0.2.1:1"], [])
-    assert len(connector._known) == PEERS_MAX
+    assert len(connector._heard) == PEERS_MAX
+    assert not connector._known
+
+
+def test_who_is_wanted_is_bounded() -> None:
+    connector = Connector(bytes(32), Random(1), Random(1).randbytes, list)
+    for number in range(1, PEERS_MAX + 1):
+        connector.want(number.to_bytes(4, "big") * 8, 0.0)
     with pytest.raises(StateError):
-        connector.want(bytes(32), 0.0)
+        connector.want(bytes(31) + b"x", 0.0)
+    connector.unwant((1).to_bytes(4, "big") * 8, "not needed", 0.0)
+    connector.want(bytes(31) + b"x", 0.0)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from mesh.address import group_of, show_address, split_address
 from mesh.errors import Refused, WireError
 from mesh.identity.wire import encode
-from mesh.link.certificate import make_certificate, node_of_untrusted
+from mesh.link.certificate import SIGNATURE_BYTES, certificate_der, make_certificate, node_of_untrusted
 from mesh.link.frame import FRAME_BYTES_MAX, FrameReader, encode_frame
 from mesh.link.hello import (
     HELLO_BYTES_MAX,
@@ -90,16 +91,27 @@ def test_certificate(network: Any) -> None:
     key = network.owner
     pem = make_certificate(key)
     assert pem == make_certificate(key)
-    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-    assert node_of_untrusted(der) == key.node_id
-    assert (
-        node_of_untrusted(der_of(ed25519.Ed25519PrivateKey.from_private_bytes(key.seed), None)) == key.node_id
-    )
+    certificate = x509.load_pem_x509_certificate(pem)
+    certificate.verify_directly_issued_by(certificate)
+    assert certificate.not_valid_after_utc.year == 9999
+    assert node_of_untrusted(certificate.public_bytes(Encoding.DER)) == key.node_id
+    private = serialization.load_pem_private_key(pem, None)
+    assert isinstance(private, ed25519.Ed25519PrivateKey)
+    assert private.private_bytes_raw() == key.seed
 
 
-def test_other_certificates() -> None:
-    with pytest.raises(WireError, match="no Ed25519 key"):
-        node_of_untrusted(der_of(ec.generate_private_key(ec.SECP256R1()), SHA256()))
+def test_other_certificates(network: Any) -> None:
+    private = ed25519.Ed25519PrivateKey.from_private_bytes(network.owner.seed)
+    for der in (der_of(ec.generate_private_key(ec.SECP256R1()), SHA256()), der_of(private, None)):
+        with pytest.raises(WireError, match="not that of a node"):
+            node_of_untrusted(der)
+    own = certificate_der(network.owner)
+    for at in range(len(own)):
+        changed = own[:at] + bytes((own[at] ^ 1,)) + own[at + 1 :]
+        try:
+            assert node_of_untrusted(changed) != network.owner.node_id or at >= len(own) - SIGNATURE_BYTES
+        except WireError:
+            pass
     for der in (None, b"", b"\x30\x82", bytes(5000)):
         with pytest.raises(WireError):
             node_of_untrusted(der)
