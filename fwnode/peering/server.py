@@ -33,3 +33,24 @@ def bind_mesh(address: str) -> socket.socket:
         sock.close()
         raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
     return sock
+
+
+def bind_datagrams(address: str) -> list[socket.socket]:
+    """UDP sockets of the mesh port, one for each address family. Raises OSError that names the address."""
+    where = parse_address(address)
+    hosts = [ANY_V4, ANY_V6] if where.host == ANY_V6 else [where.host or ANY_V4]
+    bound: list[socket.socket] = []
+    try:
+        for host in hosts:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            bound.append(sock)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, where.port))
+            sock.setblocking(False)
+    except OSError as error:
+        for sock in bound:
+            sock.close()
+        raise OSError(error.errno, f"cannot take UDP packets at {address}: {error.strerror}") from error
+    return bound

@@ -15,7 +15,7 @@ from fwnode.config import Config
 from fwnode.node import Node
 from fwnode.observe.probe import process_usage
 from fwnode.peering.load import Carried, LoadMeter
-from fwnode.peering.server import bind_mesh
+from fwnode.peering.server import bind_datagrams, bind_mesh
 from fwnode.setting import parse_place, split_addresses
 from mesh.directory.facts import Place
 from mesh.discovery.store import FILE_NAME, PeersFile
@@ -23,8 +23,8 @@ from mesh.geo.model import Located
 from mesh.geo.store import GEOIP_FOLDER, GeoDatabase
 from mesh.identity.membership import Membership
 from mesh.link.relay.book import PAIRS_MAX, RelaySettings
-from mesh.node.core import MeshSettings
 from mesh.node.service import MeshNode, MeshParts
+from mesh.node.steps import MeshSettings
 
 LOAD_S = 1.0  # between looks at load and streams; what is told of it, gossip paces
 PLACE_S = 60.0  # between looks whether a database of places was renewed
@@ -86,7 +86,7 @@ class Peering:
         network.mesh = self._mesh = mesh
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(mesh.run, [sock])
+                await nursery.start(mesh.run, [sock], _datagrams(sock))
                 nursery.start_soon(self._tell, mesh)
                 await self._changed.wait()
                 nursery.cancel_scope.cancel()
@@ -141,6 +141,15 @@ class Peering:
             found = self._places.own_place(hosts)
             mesh.set_place(_place(found) if found else None)
             await trio.sleep(PLACE_S if found else PLACE_UNKNOWN_S)
+
+
+def _datagrams(sock: socket.socket) -> list[socket.socket]:
+    """UDP sockets of the port that links come to; none when another program has it."""
+    try:
+        return bind_datagrams(str(Address(*sock.getsockname()[:2])))
+    except OSError as error:
+        structlog.get_logger().warning("no paths through NAT", reason=error.strerror)
+        return []
 
 
 class Notes:

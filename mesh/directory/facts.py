@@ -31,12 +31,17 @@ class Who(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Where(msgspec.Struct, array_like=True, frozen=True):
-    """Addresses to try ("host:port", best first), what the node found out about its NAT, and the members that
-    hold a link to it so that others reach it through them."""
+    """Addresses to try ("host:port", best first), and whether they can be dialled: "open" or "closed".
+
+    `relays` are the members that hold a link to it so that others reach it through them, `udp` is what it
+    found out about its NAT (`mesh.nat.facts.encode_facts`), `mapped` an address that its router opened.
+    """
 
     candidates: Annotated[list[Text], Meta(max_length=CANDIDATES_MAX)]
     nat: Text = ""
     relays: Annotated[list[Node], Meta(max_length=RELAYS_MAX)] = []
+    udp: Text = ""
+    mapped: Text = ""
 
 
 class Load(msgspec.Struct, array_like=True, frozen=True):

@@ -27,8 +27,11 @@ from mesh.link.control import (
     Forward,
     Forwarded,
     Hold,
+    Knock,
     Ping,
     Pong,
+    Punch,
+    PunchMore,
     RelayAsk,
     RelayDeny,
     RelayGrant,
@@ -40,7 +43,7 @@ from mesh.link.control import (
 )
 from mesh.link.errands import Errands
 from mesh.link.live import Allowance, Link
-from mesh.link.model import TOKEN_BYTES, Peer
+from mesh.link.model import TCP, TOKEN_BYTES, Peer
 from mesh.link.pulse import Pulse
 from mesh.link.steps import (
     Close,
@@ -49,6 +52,7 @@ from mesh.link.steps import (
     Down,
     Frame,
     Output,
+    Relayed,
     RelayRefused,
     Up,
 )
@@ -58,7 +62,7 @@ ADDRESSES_MAX = 16  # tried of one peer
 PEERS_MAX = 4096  # linked or wanted; and as many whose addresses are remembered: the directory has the rest
 STAGGER_S = 0.25  # RFC 8305 5: between two addresses of one peer
 ROUND_S = 3.0  # of dialling before a peer's answer is given up and the next way is tried
-RELAY_S = 0.6  # after which a relay is asked although dials are under way: the user should not wait for them
+RELAY_S = 0.2  # after which a relay is asked although dials are under way: the user should not wait for them
 GRACE_S = 1.0  # a broken link is made anew in this time before anybody is told
 RETRY_S = 2.0  # after a round that failed; doubled each time
 RETRY_MAX_S = 60.0
@@ -101,6 +105,7 @@ class _Known:
     failures: int = 0
     running: set[int] = field(default_factory=set)
     calls: Allowance = field(default_factory=Allowance)
+    seen_at: str = ""  # a host, says the relay
     asked: set[NodeId] = field(default_factory=set)  # relays, in this round
 
     @property
@@ -191,11 +196,6 @@ class Connector:
             known.queue = list(self._where(peer).addresses)
             known.next_dial_at = -inf
 
-    def is_trying(self, peer: NodeId) -> bool:
-        """Whether dials to a peer are under way."""
-        known = self._known.get(peer)
-        return known is not None and bool(known.running or known.queue)
-
     def try_address(self, address: str, now: float) -> int:
         """Dial an address of nobody in particular; returns the attempt."""
         return self._dial(address, None)
@@ -212,13 +212,15 @@ class Connector:
 
     # --- how it went
 
-    def connected(self, connection: int, peer: Peer, now: float, *, via: NodeId | None = None) -> bool:
+    def connected(
+        self, connection: int, peer: Peer, now: float, *, via: NodeId | None = None, carrier: str = TCP
+    ) -> bool:
         """A control connection is there, dialled by either side. False: not needed, close it."""
         known = self._about(peer.node_id)
         old = known.link
-        if old is not None and not self._is_better(old, peer, via, now):
+        link = Link(connection, peer, via, now, Pulse(peer.round_trip_s or None, now), carrier=carrier)
+        if old is not None and not self._is_better(old, link, now):
             return False
-        link = Link(connection, peer, via, now, Pulse(peer.round_trip_s or None, now))
         if old is not None:
             self.counters["links_replaced"] += 1
             self._by_connection.pop(old.connection, None)
@@ -230,6 +232,7 @@ class Connector:
         else:
             known.relay_at = inf  # dials go on beside the relayed link until the round ends
             known.retry_at = now + UPGRADE_S
+            self._seek_direct(link)
         known.failures = 0
         if old is None and known.lost_at == inf:
             self._outputs.append(Up(peer.node_id))
@@ -303,7 +306,7 @@ class Connector:
                 self._on_deny(link, message, now)
             case Hold():
                 link.held = message.on and link.via is None
-            case RelayAsk() | Try() | Tried() | CallStream():
+            case RelayAsk() | Try() | Tried() | CallStream() | Punch() | PunchMore() | Knock():
                 self.errands.receive(link, message, now)
             case _:
                 raise WireError(f"a {type(message).__name__} has no place on a link")
@@ -368,6 +371,7 @@ class Connector:
         known.relay_at = (now + RELAY_S if known.queue else now) if relayed else inf
         if known.link is not None and known.link.via in self.links:
             self._call_me(self.links[known.link.via], peer, now)
+            self._seek_direct(known.link)
 
     def _stop(self, known: _Known) -> None:
         known.queue.clear()
@@ -378,7 +382,7 @@ class Connector:
         """The round brought nothing."""
         self._stop(known)
         if known.link is not None:
-            known.retry_at = now + UPGRADE_S if known.link.via is not None else inf
+            known.retry_at = now + UPGRADE_S if known.link.rank == 0 else inf
             return
         known.failures += 1
         if known.failures >= FAILURES_MAX:
@@ -406,6 +410,11 @@ class Connector:
         return self._attempt
 
     # --- over others
+
+    def seen_at(self, peer: NodeId) -> str:
+        """The host at which the relay between sees a peer, "" when none said."""
+        known = self._known.get(peer)
+        return known.seen_at if known is not None else ""
 
     def stream_relays(self, peer: NodeId) -> list[NodeId]:
         """Linked relays to try for a stream to a peer, the one that carries the link first."""
@@ -473,6 +482,7 @@ class Connector:
         if peer is None:
             self.errands.on_grant(address, message)
         else:
+            self._about(peer).seen_at = message.host
             attempt = self._new_attempt(peer)
             self._outputs.append(DialRelay(attempt, address, message.token, peer, relay, accept=False))
 
@@ -488,6 +498,7 @@ class Connector:
     def _on_offer(self, link: Link, message: RelayOffer, now: float) -> None:
         if message.origin == self._node or not link.peer.remote:
             return
+        self._about(message.origin).seen_at = message.host
         attempt = self._new_attempt(message.origin)
         self._outputs.append(
             DialRelay(
@@ -504,14 +515,18 @@ class Connector:
 
     # --- links
 
-    def _is_better(self, old: Link, peer: Peer, via: NodeId | None, now: float) -> bool:
+    def _is_better(self, old: Link, new: Link, now: float) -> bool:
         """Whether a new connection takes the place of a live one. Both ends come to the same answer."""
-        if (via is None) != (old.via is None):
-            return via is None or old.doubted
-        if now - old.up_at >= FRESH_S or peer.dialled == old.peer.dialled:
+        if new.rank != old.rank:
+            return new.rank > old.rank or old.doubted
+        if now - old.up_at >= FRESH_S or new.peer.dialled == old.peer.dialled:
             return True
         # Dialled by both at once: the one of the smaller key stays.
-        return peer.dialled == (self._node < peer.node_id)
+        return new.peer.dialled == (self._node < new.peer.node_id)
+
+    def _seek_direct(self, link: Link) -> None:
+        if link.peer.dialled:
+            self._outputs.append(Relayed(link.peer.node_id))
 
     def _look(self, link: Link, now: float) -> None:
         peer = link.peer.node_id

@@ -13,11 +13,13 @@ from mesh.errors import WireError
 from mesh.link.hello import ARGUMENT_BYTES_MAX, TEXT_LENGTH_MAX
 from mesh.link.model import TOKEN_BYTES
 from mesh.model import KEY_BYTES
+from mesh.nat.stun import TRANSACTION_BYTES
 
 CONTROL_BYTES_MAX = 8 * 1024  # sixteen of the longest addresses are 4.3 kB
 FORWARD_BYTES_MAX = 2048  # a node passes this on for another: room for one message with usual addresses
 ADDRESSES_MAX = 16  # candidates of one node; more are never worth trying
 ADDRESS_CHARS_MAX = 264  # RFC 1035 2.3.4: a name has at most 255; brackets, colon and port beside
+KIND_CHARS_MAX = 16  # "impenetrable"
 REASON_CHARS_MAX = 200  # one sentence for people
 
 Node: TypeAlias = Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
@@ -27,6 +29,9 @@ Nonce: TypeAlias = Annotated[int, Meta(ge=0)]
 Body: TypeAlias = Annotated[bytes, Meta(max_length=FORWARD_BYTES_MAX)]
 Address: TypeAlias = Annotated[str, Meta(max_length=ADDRESS_CHARS_MAX)]
 Addresses: TypeAlias = Annotated[list[Address], Meta(max_length=ADDRESSES_MAX)]
+Kind: TypeAlias = Annotated[str, Meta(max_length=KIND_CHARS_MAX)]
+Step: TypeAlias = Annotated[int, Meta(ge=-65535, le=65535)]
+Transaction: TypeAlias = Annotated[bytes, Meta(min_length=TRANSACTION_BYTES, max_length=TRANSACTION_BYTES)]
 Service: TypeAlias = Annotated[str, Meta(min_length=1, max_length=TEXT_LENGTH_MAX)]
 Argument: TypeAlias = Annotated[bytes, Meta(max_length=ARGUMENT_BYTES_MAX)]
 Reason: TypeAlias = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
@@ -73,10 +78,11 @@ class RelayAsk(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
 
 
 class RelayGrant(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
-    """To the one who asked: connect to me with this token."""
+    """To the one who asked: connect to me with this token. `host` is where I see the other one."""
 
     ticket: Ticket
     token: Token
+    host: Address = ""
 
 
 class RelayDeny(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=8):
@@ -87,11 +93,13 @@ class RelayDeny(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=8):
 
 
 class RelayOffer(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
-    """To the target: `origin` wants to be spliced with you; connect to me with this token if you want it."""
+    """To the target: `origin`, seen at `host`, wants to be spliced with you; connect to me with this token if
+    you want it."""
 
     origin: Node
     ticket: Ticket
     token: Token
+    host: Address = ""
 
 
 class Try(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=10):
@@ -132,6 +140,34 @@ class CallStream(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=14)
     argument: Argument
 
 
+class Punch(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=15):
+    """Find a UDP path with me, by this secret: my candidates, the kind of my router, the step of its ports.
+
+    The other end says the same with `answer`; then both begin.
+    """
+
+    secret: Ticket
+    candidates: Addresses
+    kind: Kind
+    port_delta: Step | None
+    answer: bool
+
+
+class PunchMore(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=16):
+    """My candidates for the next round of a session; may be none, the order counts."""
+
+    secret: Ticket
+    candidates: Addresses
+
+
+class Knock(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=17):
+    """Send a Binding indication with this transaction to an address of mine, from a `fresh` port or yours."""
+
+    transaction: Transaction
+    address: Address
+    fresh: bool
+
+
 Control: TypeAlias = (
     Ping
     | Pong
@@ -147,7 +183,11 @@ Control: TypeAlias = (
     | Bye
     | Hold
     | CallStream
+    | Punch
+    | PunchMore
+    | Knock
 )
+Traversal: TypeAlias = Punch | PunchMore | Knock
 
 _decoder = msgspec.msgpack.Decoder(Control)
 encode = msgspec.msgpack.Encoder().encode

@@ -8,22 +8,26 @@ from mesh.link.control import (
     REASON_CHARS_MAX,
     CallStream,
     Control,
+    Knock,
+    Punch,
+    PunchMore,
     RelayAsk,
     RelayDeny,
     RelayGrant,
     RelayOffer,
+    Traversal,
     Tried,
     Try,
 )
 from mesh.link.live import Link
 from mesh.link.model import TOKEN_BYTES
-from mesh.link.steps import Called, NotOpened, Output, Probe, Reached, Relay, Spliced
+from mesh.link.steps import Called, Heard, NotOpened, Output, Probe, Reached, Relay, Spliced
 from mesh.model import NodeId
 
 PROBES_MAX = 32  # addresses of this node that peers are trying
 PROBE_EVERY_S = 5.0  # one peer's addresses are tried at most this often
 
-Request: TypeAlias = RelayAsk | Try | Tried | CallStream
+Request: TypeAlias = RelayAsk | Try | Tried | CallStream | Traversal
 
 
 class Say(Protocol):
@@ -70,14 +74,20 @@ class Errands:
         if (link := self._links.get(relay)) is not None:
             self._say(link, RelayAsk(peer, ticket), now)
 
+    def tell(self, peer: NodeId, message: Traversal, now: float) -> None:
+        """Say something about finding a UDP path to a linked peer."""
+        if (link := self._links.get(peer)) is not None:
+            self._say(link, message, now)
+
     # --- answers to peers
 
     def granted(self, ask: Relay, token_for_origin: bytes, token_for_target: bytes, now: float) -> None:
         """The relay of this node takes a pair on: tell both."""
         origin, target = self._links.get(ask.origin), self._links.get(ask.target)
         if origin is not None and target is not None:
-            self._say(origin, RelayGrant(ask.ticket, token_for_origin), now)
-            self._say(target, RelayOffer(ask.origin, ask.ticket, token_for_target), now)
+            seen, offered = host_of(target.peer.remote), host_of(origin.peer.remote)
+            self._say(origin, RelayGrant(ask.ticket, token_for_origin, seen), now)
+            self._say(target, RelayOffer(ask.origin, ask.ticket, token_for_target, offered), now)
 
     def denied(self, ask: Relay, reason: str, now: float) -> None:
         """The relay of this node does not."""
@@ -105,6 +115,16 @@ class Errands:
                 self._on_tried(link, message)
             case CallStream():
                 self._on_call_stream(link, message, now)
+            case Punch() | PunchMore():
+                self._outputs.append(Heard(link.peer.node_id, message))
+            case Knock():
+                self._on_knock(link, message, now)
+
+    def _on_knock(self, link: Link, message: Knock, now: float) -> None:
+        """Only where the peer itself is: nobody is made to knock at strangers' doors."""
+        same = host_of(message.address) == host_of(link.peer.remote)
+        if same and link.via is None and link.knocks.take(now):
+            self._outputs.append(Heard(link.peer.node_id, message))
 
     def on_grant(self, address: str, message: RelayGrant) -> None:
         """Not for a link, so for a stream: the relay can be dialled at `address`."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import inf
 
-from mesh.link.model import Peer
+from mesh.link.model import TCP, Peer
 from mesh.link.pulse import Pulse
 from mesh.model import NodeId
 
@@ -38,3 +38,10 @@ class Link:
     probed_at: float = -inf
     held: bool = False  # the peer is reached by others through this link
     calls: Allowance = field(default_factory=Allowance)  # for streams
+    knocks: Allowance = field(default_factory=Allowance)
+    carrier: str = TCP
+
+    @property
+    def rank(self) -> int:
+        """The better path has the higher: QUIC costs ten times as much CPU as TCP, a relay others' uplink."""
+        return 0 if self.via is not None else 2 if self.carrier == TCP else 1

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mesh.link.control import Traversal
 from mesh.model import NodeId
 
 
@@ -105,6 +106,21 @@ class Spliced:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """A linked peer says something about finding a UDP path."""
+
+    peer: NodeId
+    message: Traversal
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """A peer that this node dialled is reached over a relay: a direct path should be looked for."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class NotOpened:
     """A bulk stream did not come about by the way that was tried."""
 
@@ -137,4 +153,6 @@ Output: TypeAlias = (
     | Spliced
     | NotOpened
     | Called
+    | Heard
+    | Relayed
 )

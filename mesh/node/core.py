@@ -5,11 +5,8 @@ have a kind: the connector's own, gossip's, or the membership's.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from random import Random
-from typing import TypeAlias
 
-from mesh.address import host_of
 from mesh.directory.facts import (
     KINDS,
     CarriedStreams,
@@ -26,82 +23,42 @@ from mesh.directory.facts import (
 from mesh.directory.gossip import Appeal, Changed, Gone, Gossip
 from mesh.directory.gossip import Output as GossipOutput
 from mesh.directory.record import Kind, Record
-from mesh.discovery.candidates import dial_order, is_lan, join_address, make_candidates
+from mesh.discovery.candidates import dial_order, is_lan
 from mesh.errors import Unavailable, WireError
 from mesh.identity.key import verify
 from mesh.identity.membership import Membership
 from mesh.identity.spread import Displaced, Renewed, Revoked, Shown, Spread, Tell
 from mesh.identity.spread import Output as SpreadOutput
 from mesh.link.connector import CONTROL_FRAME, Connector
-from mesh.link.model import Peer
-from mesh.link.relay.book import Granted, RelayBook, RelaySettings
+from mesh.link.control import Traversal
+from mesh.link.model import TCP, Peer
+from mesh.link.relay.book import Granted, RelayBook
 from mesh.link.steps import (
     Called,
-    Close,
-    Dial,
-    DialRelay,
     Down,
-    NotOpened,
     Probe,
     Reached,
     Relay,
     RelayRefused,
-    Spliced,
     Up,
 )
 from mesh.link.steps import Frame as ControlFrame
 from mesh.link.steps import Output as ConnectorOutput
 from mesh.membership.outbox import Connect, Release, Send
 from mesh.model import NodeId, Role, Signer, short
+from mesh.nat.facts import NatFacts
+from mesh.node.presence import REACHABLE, UNREACHABLE, Presence
 from mesh.node.roll import Roll
+from mesh.node.steps import Keep, MeshSettings, Note, Output, Transmit
 from mesh.node.ways import CallBack, Over, Way, stream_ways
 
 GOSSIP_FRAME = 2
 SPREAD_FRAME = 3
 STANDBY_S = 5.0  # between looks whether standby relays are needed and alive
 STANDBY = 2  # relays that hold a link to a node that nobody can dial
-OBSERVED_MAX = 8  # addresses of this node that peers saw, newest kept
 FOUND_MAX = 256  # on a LAN; for half a minute each
 FOUND_S = 30.0
 RETRY_S = 1.0
-REACHABLE = "open"
-UNREACHABLE = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class MeshSettings:
-    """What the operator says about this node."""
-
-    name: str
-    program: str  # "fwnode 0.1.0"
-    port: int  # where it listens
-    announce: tuple[str, ...] = ()
-    relay: RelaySettings = field(default_factory=RelaySettings)
-
-
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """One frame on a connection."""
-
-    connection: int
-    kind: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """The membership changed: keep `Membership.state()`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something to tell the operator: an event's name and what belongs to it."""
-
-    event: str
-    facts: dict[str, str]
-
-
-Output: TypeAlias = Dial | DialRelay | Transmit | Close | Probe | Spliced | NotOpened | Called | Keep | Note
 
 
 class MeshCore:
@@ -131,14 +88,11 @@ class MeshCore:
         )
         self.spread = Spread(membership, owner or (key if inviter else None), random, now)
         self.book = RelayBook(settings.relay, entropy, now)
-        self.candidates: list[str] = []
-        self.nat = ""
+        self.presence = Presence(settings.port, settings.announce)
         self.place: Place | None = None
         self.roll = Roll(self.node, membership, unix_s)
         self._found: set[NodeId] = set()  # by discovery, before anybody vouched for them
         self._found_until = now + FOUND_S
-        self._own_hosts: Sequence[str] = ()
-        self._observed: dict[str, None] = {}  # "host:port" of this node as peers saw it
         self._standby: list[NodeId] = []
         self._standby_at = now
         self._where: Where | None = None
@@ -153,12 +107,24 @@ class MeshCore:
 
     def set_addresses(self, hosts: Sequence[str], now: float) -> None:
         """Numeric addresses of this host; a change makes every link prove itself."""
-        changed = bool(self._own_hosts) and set(hosts) != set(self._own_hosts)
-        self._own_hosts = tuple(hosts)
-        if changed:
-            self._observed.clear()
+        if self.presence.move(hosts):
             self.connector.address_changed(now)
         self._publish_where(now)
+        self._settle(now)
+
+    def set_udp(self, facts: NatFacts, now: float) -> None:
+        """What the node found out about UDP and its NAT."""
+        self.presence.udp = facts
+        self._publish_where(now)
+        self._settle(now)
+
+    def set_mapped(self, address: str, now: float) -> None:
+        """The router leads this address to the mesh port, or "" none any more."""
+        self.presence.mapped = address
+        self._publish_where(now)
+        for peer, link in self.connector.links.items():
+            if address and link.via is None and not is_lan(link.peer.remote):
+                self.connector.errands.ask_reachable(peer, address, now)
         self._settle(now)
 
     def set_load(self, load: Load, now: float) -> None:
@@ -216,7 +182,14 @@ class MeshCore:
         return attempt
 
     def connected(
-        self, connection: int, peer: Peer, now: float, unix_s: float, *, via: NodeId | None = None
+        self,
+        connection: int,
+        peer: Peer,
+        now: float,
+        unix_s: float,
+        *,
+        via: NodeId | None = None,
+        carrier: str = TCP,
     ) -> bool:
         """A control connection was made; False when it is not needed."""
         if peer.node_id == self.node:
@@ -224,9 +197,9 @@ class MeshCore:
         self.roll.see(peer.node_id, peer.name, unix_s)
         if peer.node_id not in self.roll.liars:
             self.gossip.directory.allow(peer.node_id)  # its membership was checked a moment ago
-        taken = self.connector.connected(connection, peer, now, via=via)
-        if taken and peer.observed:
-            self._note_observed(peer, now)
+        taken = self.connector.connected(connection, peer, now, via=via, carrier=carrier)
+        if taken and peer.observed and carrier == TCP:
+            self._on_observed(peer, now)
         if taken and peer.clock:
             self._note("clock", node=peer.name, what=peer.clock)
         self._settle(now, unix_s)
@@ -300,6 +273,13 @@ class MeshCore:
         """What to do now, in order; empties the list."""
         outputs, self._outputs = self._outputs, []
         return outputs
+
+    # --- UDP paths
+
+    def tell(self, peer: NodeId, message: Traversal, now: float) -> None:
+        """Say something about finding a UDP path to a linked peer."""
+        self.connector.errands.tell(peer, message, now)
+        self._settle(now)
 
     # --- bulk streams
 
@@ -406,7 +386,7 @@ class MeshCore:
             case RelayRefused():
                 facts = {"relay": self.name_of(output.relay), "reason": output.reason}
                 self._note("relay refused", node=self.name_of(output.peer), **facts)
-            case Dial() | DialRelay() | Close() | Probe() | Spliced() | NotOpened() | Called():
+            case _:
                 self._outputs.append(output)
 
     def _transmit(self, peer: NodeId, kind: int, data: bytes, now: float) -> None:
@@ -444,7 +424,7 @@ class MeshCore:
                 self._on_who(owner, parse_fact_untrusted(Who, record.payload), now, unix_s)
             elif record.kind == Kind.WHERE:
                 where = parse_fact_untrusted(Where, record.payload)
-                self.connector.learn(owner, dial_order(where.candidates, self._own_hosts), where.relays)
+                self.connector.learn(owner, dial_order(where.candidates, self.presence.hosts), where.relays)
         except WireError as error:
             self._note("record not understood", node=short(owner), reason=str(error))
 
@@ -492,20 +472,12 @@ class MeshCore:
 
     # --- being reached
 
-    def _note_observed(self, peer: Peer, now: float) -> None:
-        """A peer says what it dialled, or from where it saw us come."""
-        if peer.dialled:
-            seen = join_address(host_of(peer.observed), self.settings.port)
-            if not is_lan(peer.remote) and self.nat != REACHABLE:
-                self.connector.errands.ask_reachable(peer.node_id, seen, now)
-        else:
-            seen = peer.observed
-            if not is_lan(peer.remote):
-                self._reachable(REACHABLE, now)
-        self._observed.pop(seen, None)
-        self._observed[seen] = None
-        while len(self._observed) > OBSERVED_MAX:
-            del self._observed[next(iter(self._observed))]
+    def _on_observed(self, peer: Peer, now: float) -> None:
+        before = self.nat
+        if ask := self.presence.observe(peer):
+            self.connector.errands.ask_reachable(peer.node_id, ask, now)
+        if self.nat != before:
+            self._standby_at = now
         self._publish_where(now)
 
     def _on_reached(self, output: Reached, now: float) -> None:
@@ -516,7 +488,7 @@ class MeshCore:
 
     def _reachable(self, nat: str, now: float) -> None:
         if nat != self.nat:
-            self.nat = nat
+            self.presence.nat = nat
             self._publish_where(now)
             self._standby_at = now
 
@@ -548,6 +520,16 @@ class MeshCore:
     # --- publishing
 
     @property
+    def candidates(self) -> list[str]:
+        """Where others may dial this node, the best first."""
+        return self.presence.candidates
+
+    @property
+    def nat(self) -> str:
+        """Whether others can connect over TCP: REACHABLE, UNREACHABLE, or "" when that is not known."""
+        return self.presence.nat
+
+    @property
     def roles(self) -> frozenset[Role]:
         """What this node may do."""
         return self.membership.own_roles
@@ -572,10 +554,7 @@ class MeshCore:
         self._publish(Who(own.claim.name, self.settings.program, roles, own.data), now)
 
     def _publish_where(self, now: float) -> None:
-        self.candidates = make_candidates(
-            self.settings.port, self._own_hosts, self.settings.announce, list(reversed(self._observed))
-        )
-        where = Where(self.candidates, self.nat, self._standby)
+        where = self.presence.where(self._standby)
         if where != self._where:
             self._where = where
             self._publish(where, now)

@@ -26,16 +26,18 @@ from mesh.identity.membership import Membership
 from mesh.link.channel.service import Channel
 from mesh.link.client import dial
 from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection, secure
-from mesh.link.model import CONTROL
+from mesh.link.model import CONTROL, QUIC, TCP, Connection
 from mesh.link.refusals import Refusals
 from mesh.link.relay.client import dial_relay
 from mesh.link.relay.service import Splicer
 from mesh.link.server import serve_links
-from mesh.link.steps import Called, Close, Dial, DialRelay, NotOpened, Probe, Spliced
+from mesh.link.steps import Called, Close, Dial, DialRelay, Heard, NotOpened, Probe, Relayed, Spliced
 from mesh.model import NodeId, short
-from mesh.node.core import Keep, MeshCore, MeshSettings, Note, Output, Transmit
+from mesh.node.core import MeshCore
 from mesh.node.model import MeshStatus, PeerView
-from mesh.node.streams.service import PROBE, BulkStreams, Service
+from mesh.node.steps import Keep, MeshSettings, Note, Output, Transmit
+from mesh.node.streams.service import PROBE, BulkStreams, Multiplexed, Service
+from mesh.node.traversal.service import TraversalShell
 from mesh.node.views import mesh_counters, mesh_status, peer_views
 
 KEEP_PEERS_S = 60.0  # between writes of the last known addresses; a crash loses that much
@@ -87,7 +89,7 @@ class MeshNode:
         self._credentials = Credentials(key, membership, settings.program, time.time)
         self._seeds = SeedList(parts.seeds, Random(secrets.randbits(64)), now)  # noqa: S311 - as above
         self._splicer = Splicer(self.core.book)
-        self._streams = BulkStreams(self.core, self._credentials, self._advance)
+        self._streams = BulkStreams(self.core, self._credentials, self._advance, self._inside)
         self._channels: dict[int, Channel] = {}
         self._connections = 0
         self._jobs: list[Output] = []
@@ -95,6 +97,7 @@ class MeshNode:
         self._addresses_kept: list[str] = []
         self._listens_at: list[str] = []
         self._own_seeds: set[str] = set()  # seeds that lead to this node itself
+        self._traversal: TraversalShell | None = None
         self._wake = trio.Event()
         self._keep_wanted = trio.Event()
         self._stopping = trio.Event()
@@ -141,20 +144,28 @@ class MeshNode:
         """Answer bulk streams that members open by this name."""
         self._streams.serve(name, service)
 
-    async def open_stream(self, peer: NodeId, name: str, argument: bytes = b"") -> SecureConnection:
+    async def open_stream(self, peer: NodeId, name: str, argument: bytes = b"") -> Connection:
         """A connection of its own to a member's service; see `BulkStreams.open`."""
         return await self._streams.open(peer, name, argument)
+
+    def _inside(self, peer: NodeId) -> Multiplexed | None:
+        """A peer's QUIC link."""
+        link = self.core.connector.links.get(peer)
+        channel = self._channels.get(link.connection) if link is not None else None
+        return getattr(channel.connection, "carrier", None) if channel is not None else None
 
     # --- running
 
     async def run(
         self,
         sockets: Sequence[socket.socket],
+        datagrams: Sequence[socket.socket] = (),
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Be a member until cancelled; `sockets` are bound TCP sockets, closed in the end.
+        """Be a member until cancelled; `sockets` are bound TCP sockets, `datagrams` UDP ones of that port.
 
+        All are closed in the end. Without `datagrams` no path through NAT is looked for.
         Cancelled, it says goodbye to its neighbours within GOODBYE_S.
         """
         known = await trio.to_thread.run_sync(self._parts.peers_file.load)
@@ -164,14 +175,20 @@ class MeshNode:
         self._listens_at = [host_of(show_address(sock.getsockname())) for sock in sockets]
         self.core.set_addresses(await trio.to_thread.run_sync(self._own_addresses), now)
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._work, sockets)
+            await nursery.start(self._work, sockets, datagrams)
             task_status.started()
             try:
                 await trio.sleep_forever()
             finally:
                 self._stopping.set()
 
-    async def _work(self, sockets: Sequence[socket.socket], *, task_status: trio.TaskStatus[None]) -> None:
+    async def _work(
+        self,
+        sockets: Sequence[socket.socket],
+        datagrams: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
         """Everything that runs, until `_stopping`: its links must outlive a cancellation by one goodbye."""
         try:
             with trio.CancelScope(shield=True):
@@ -185,6 +202,9 @@ class MeshNode:
                         self._splicer.join,
                         self.refusals,
                     )
+                    if datagrams:
+                        self._traversal = self._make_traversal(datagrams)
+                        await nursery.start(self._traversal.run)
                     nursery.start_soon(self._turn, nursery)
                     nursery.start_soon(self._watch_addresses)
                     nursery.start_soon(self._keep_membership)
@@ -200,6 +220,18 @@ class MeshNode:
         finally:
             with trio.CancelScope(shield=True):
                 await self._keep()
+
+    def _make_traversal(self, datagrams: Sequence[socket.socket]) -> TraversalShell:
+        return TraversalShell(
+            self.core,
+            self._credentials,
+            self.refusals,
+            datagrams,
+            self._on_connection,
+            self._advance,
+            self._parts.note,
+            self._on_fault,
+        )
 
     async def _turn(self, nursery: trio.Nursery) -> None:
         """Time and outputs: everything that the core wants done."""
@@ -228,12 +260,22 @@ class MeshNode:
                         channel.send(output.kind, output.data)
                 case Keep():
                     self._keep_wanted.set()
+                case Heard() | Relayed():
+                    self._on_udp(output)
                 case Spliced() | NotOpened():
                     self._streams.answered(output)
                 case Note():
                     self._parts.note(output.event, output.facts)
                 case _:
                     self._jobs.append(output)
+
+    def _on_udp(self, output: Heard | Relayed) -> None:
+        if self._traversal is None:
+            return
+        if isinstance(output, Heard):
+            self._traversal.heard(output)
+        else:
+            self._traversal.seek(output.peer)
 
     def _take_jobs(self) -> list[Output]:
         jobs, self._jobs = self._jobs, []
@@ -306,20 +348,22 @@ class MeshNode:
             facts["node"] = short(refused.node_id)
         self._parts.note("peer refused", facts)
 
-    async def _on_connection(self, connection: SecureConnection, via: NodeId | None = None) -> None:
+    async def _on_connection(self, connection: Connection, via: NodeId | None = None) -> None:
         if connection.purpose == CONTROL:
             await self._serve_link(connection, via)
         elif connection.purpose != PROBE:
             await self._streams.on_connection(connection)
 
-    async def _serve_link(self, connection: SecureConnection, via: NodeId | None) -> None:
+    async def _serve_link(self, connection: Connection, via: NodeId | None) -> None:
         """Frames of one control connection until it ends."""
         self._connections += 1
         number = self._connections
         channel = Channel(connection)
         self._channels[number] = channel
         try:
-            if self.core.connected(number, connection.peer, trio.current_time(), time.time(), via=via):
+            now = trio.current_time()
+            carrier = TCP if isinstance(connection, SecureConnection) else QUIC
+            if self.core.connected(number, connection.peer, now, time.time(), via=via, carrier=carrier):
                 self._advance()
                 self._streams.link_made()
 
@@ -385,6 +429,8 @@ class MeshNode:
             now = trio.current_time()
             self._seeds.hurry(now)
             self.core.set_addresses(self._own_addresses(), now)
+            if self._traversal is not None:
+                self._traversal.interface_changed()
             self._advance()
 
         await watch_addresses(changed)

@@ -3,11 +3,14 @@
 from mesh.address import host_of
 from mesh.directory.facts import CarriedStreams, Load, Place, Where, Who
 from mesh.discovery.candidates import is_lan
+from mesh.errors import WireError
 from mesh.geo.light import doubt
 from mesh.identity.claim import to_roles
 from mesh.link.live import Link
+from mesh.link.model import QUIC
 from mesh.link.refusals import Refusals
 from mesh.model import NodeId
+from mesh.nat.facts import NatKind, parse_facts_untrusted
 from mesh.node.core import MeshCore
 from mesh.node.model import MeshStatus, PeerLoad, PeerPlace, PeerView, RefusedPeer
 
@@ -76,7 +79,7 @@ def _peer_view(core: MeshCore, node: NodeId, now: float, unix_s: float) -> PeerV
         address=_address(link, where),
         rtt_ms=None if rtt_s is None else round(rtt_s * 1000, 2),
         place=_place(core, node, link),
-        nat=where.nat if where else "",
+        nat=_nat(where) if where else "",
         load=_load(load) if load else None,
         streams=[stream.name for stream in streams.streams] if streams else [],
         roles=sorted(who.roles) if who else sorted(link.peer.roles) if link else [],
@@ -90,10 +93,25 @@ def _load(load: Load) -> PeerLoad:
     return PeerLoad(load.cpu, load.uplink_bps, load.uplink_budget_bps, load.viewers, load.sessions)
 
 
+def _nat(where: Where) -> str:
+    """What a stranger meets: of UDP, as far as that is known, else of TCP."""
+    try:
+        kind = parse_facts_untrusted(where.udp).kind
+    except WireError:
+        kind = NatKind.UNKNOWN
+    return kind.value or where.nat
+
+
 def _path(core: MeshCore, link: Link) -> str:
     if link.via is not None:
         return f"relayed via {core.name_of(link.via)}"
-    return "lan" if is_lan(link.peer.remote) else "direct"
+    if is_lan(link.peer.remote):
+        return "lan"
+    if link.carrier == QUIC:
+        return "punched"
+    where = core.fact(link.peer.node_id, Where)
+    mapped = where.mapped if where is not None and link.peer.dialled else core.presence.mapped
+    return "mapped" if mapped and mapped in (link.peer.remote, link.peer.observed) else "direct"
 
 
 def _address(link: Link | None, where: Where | None) -> str:

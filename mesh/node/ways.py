@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mesh.link.connector import Connector
+from mesh.link.model import QUIC
 from mesh.model import NodeId
 
 
@@ -20,13 +21,18 @@ class CallBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """A stream's way: over the link itself, which carries many."""
+
+
+@dataclass(frozen=True, slots=True)
 class Over:
     """A stream's way: through a relay."""
 
     relay: NodeId
 
 
-Way: TypeAlias = Straight | CallBack | Over
+Way: TypeAlias = Straight | CallBack | Inside | Over
 
 
 def stream_ways(connector: Connector, peer: NodeId) -> list[Way]:
@@ -37,4 +43,6 @@ def stream_ways(connector: Connector, peer: NodeId) -> list[Way]:
     relays: list[Way] = [Over(relay) for relay in connector.stream_relays(peer)]
     if link.via is not None:
         return relays
+    if link.carrier == QUIC:
+        return [Inside(), *relays]
     return [Straight(link.peer.remote) if link.peer.dialled else CallBack(), *relays]

@@ -2,6 +2,8 @@
 
 `scripts/sim --report` prints the table; `scripts/sim --report --quick` a rough one in seconds.
 `scripts/sim --nodes N --seconds S` runs one network and says what it cost.
+`scripts/sim --nat` punches through every pair of routers and prints how often and how fast that went;
+`scripts/sim --nat --pair TYPE TYPE --seed N` one of its sessions, packet by packet.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from figures import (  # noqa: E402 - see above
     rate_below,
 )
 from memberlist_model import LAN, WAN, Memberlist, Profile  # noqa: E402 - see above
+from nat_table import print_session, print_table  # noqa: E402 - see above
 from simulator import LAN_DELAY_S, WAN_DELAY_S, Loss, Network  # noqa: E402 - see above
 
 WARM_UP_S = 5.0
@@ -210,7 +213,16 @@ def main() -> None:
     )
     parser.add_argument("--crashes", type=int, default=10)
     parser.add_argument("--join", action="store_true", help="start by joining one after another")
+    parser.add_argument("--nat", action="store_true", help="punch through routers and print the table")
+    parser.add_argument("--sessions", type=int, default=100, help="with --nat: of each pair")
+    parser.add_argument("--pair", nargs=2, metavar="TYPE", help="with --nat: one session of this pair")
     options = parser.parse_args()
+    if options.nat:
+        if options.pair:
+            print_session(*options.pair, options.seed)
+        else:
+            print_table(options.sessions)
+        return
     gc.disable()  # nothing here makes cycles; looking for them among millions of objects takes a third
     if not options.report:
         run_one(options)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import trio
 
 from mesh.errors import RemoteError
-from mesh.link.connection.service import SecureConnection
 from mesh.link.frame import FrameReader, encode_frame
 from mesh.link.limits import FrameLimits
+from mesh.link.model import Connection
 
 QUEUED_BYTES_MAX = 4 << 20  # a whole directory of 1000 nodes ten times over; beside what the kernel holds
 READ_BYTES = 64 << 10
@@ -21,7 +21,7 @@ LOST = "the connection was lost"
 class Channel:
     """A connection that carries frames. The owner runs `run`; anybody in the same loop may `send`."""
 
-    def __init__(self, connection: SecureConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.reason = ""  # why it ended, "" while it lives
         self.frames_in = 0

@@ -3,20 +3,20 @@
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import trio
 
 from mesh.errors import MeshError, Refused, Unavailable
 from mesh.link.client import dial
-from mesh.link.connection.service import Credentials, SecureConnection, secure
+from mesh.link.connection.service import Credentials, secure
 from mesh.link.hello import ARGUMENT_BYTES_MAX, TEXT_LENGTH_MAX
-from mesh.link.model import CONTROL, TOKEN_BYTES
+from mesh.link.model import CONTROL, TOKEN_BYTES, Connection
 from mesh.link.relay.client import dial_relay
 from mesh.link.steps import Called, NotOpened, Spliced
 from mesh.model import NodeId
 from mesh.node.core import RETRY_S, MeshCore
-from mesh.node.ways import CallBack, Over, Straight, Way
+from mesh.node.ways import CallBack, Inside, Over, Straight, Way
 
 PROBE = "probe"  # purpose of a connection that only shows that it can be made
 CALLED = "called"  # purpose of a connection that was asked for over the link; its argument is the ticket
@@ -24,7 +24,15 @@ LINK_S = 6.0  # to get a link to a member that is none's neighbour here: diallin
 WAY_S = 4.0  # for one way to a stream: the request, a dial and a handshake across the world take below 2 s
 OPENINGS_MAX = 256  # streams that wait for their connection at a time
 
-Service: TypeAlias = Callable[[SecureConnection], Awaitable[None]]
+Service: TypeAlias = Callable[[Connection], Awaitable[None]]
+
+
+class Multiplexed(Protocol):
+    """A link that carries streams beside its frames."""
+
+    async def open_stream(self, purpose: str, argument: bytes = b"") -> Connection:
+        """One more. Raises Unavailable."""
+        ...
 
 
 @dataclass(slots=True)
@@ -33,9 +41,9 @@ class _Opening:
 
     peer: NodeId
     answered: trio.Event = field(default_factory=trio.Event)
-    answer: SecureConnection | Spliced | NotOpened | None = None
+    answer: Connection | Spliced | NotOpened | None = None
 
-    def give(self, answer: SecureConnection | Spliced | NotOpened) -> bool:
+    def give(self, answer: Connection | Spliced | NotOpened) -> bool:
         """False when it has an answer already."""
         if self.answer is not None:
             return False
@@ -47,7 +55,15 @@ class _Opening:
 class BulkStreams:
     """Streams of one node. `advance` makes the shell do what the core says."""
 
-    def __init__(self, core: MeshCore, credentials: Credentials, advance: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        core: MeshCore,
+        credentials: Credentials,
+        advance: Callable[[], None],
+        inside: Callable[[NodeId], Multiplexed | None],
+    ) -> None:
+        """`inside` gives a peer's link when that carries streams itself."""
+        self._inside = inside
         self._core = core
         self._credentials = credentials
         self._advance = advance
@@ -68,7 +84,7 @@ class BulkStreams:
 
     # --- opening
 
-    async def open(self, peer: NodeId, name: str, argument: bytes = b"") -> SecureConnection:
+    async def open(self, peer: NodeId, name: str, argument: bytes = b"") -> Connection:
         """A connection to a member's service, by the first way that works.
 
         Ways: dialling where the link leads, having the peer dial back, a relay. Raises Unavailable when none
@@ -95,14 +111,19 @@ class BulkStreams:
             return
         raise Unavailable(f"no link to {self._core.name_of(peer)} could be made", RETRY_S)
 
-    async def _open_by(self, way: Way, peer: NodeId, name: str, argument: bytes) -> SecureConnection:
+    async def _open_by(self, way: Way, peer: NodeId, name: str, argument: bytes) -> Connection:
         if isinstance(way, Straight):
             return await dial(way.address, self._credentials, expect=peer, purpose=name, argument=argument)
+        if isinstance(way, Inside):
+            link = self._inside(peer)
+            if link is None:
+                raise Unavailable("the link is another one now", RETRY_S)
+            return await link.open_stream(name, argument)
         answer = await self._ask(way, peer, name, argument)
-        if isinstance(answer, SecureConnection):
-            return answer
         if isinstance(answer, NotOpened):
             raise Unavailable(answer.reason, RETRY_S)
+        if not isinstance(answer, Spliced):
+            return answer
         sock = await dial_relay(answer.address, answer.token)
         return await secure(
             sock, self._credentials, dialler=True, expect=peer, purpose=name, argument=argument, relayed=True
@@ -110,7 +131,7 @@ class BulkStreams:
 
     async def _ask(
         self, way: CallBack | Over, peer: NodeId, name: str, argument: bytes
-    ) -> SecureConnection | Spliced | NotOpened:
+    ) -> Connection | Spliced | NotOpened:
         if len(self._openings) >= OPENINGS_MAX:
             raise Unavailable(f"{OPENINGS_MAX} streams are being opened already", RETRY_S)
         ticket = secrets.token_bytes(TOKEN_BYTES)
@@ -120,7 +141,7 @@ class BulkStreams:
             self._advance()
             await opening.answered.wait()
         except trio.Cancelled:
-            if isinstance(opening.answer, SecureConnection):
+            if opening.answer is not None and not isinstance(opening.answer, Spliced | NotOpened):
                 opening.answer.close()
             raise
         finally:
@@ -136,21 +157,21 @@ class BulkStreams:
 
     # --- answering
 
-    async def on_connection(self, connection: SecureConnection) -> None:
+    async def on_connection(self, connection: Connection) -> None:
         """A member's connection that is for a stream; it is closed, or has another owner, after this."""
         if connection.purpose == CALLED:
             self._on_called(connection)
         service = self._services.get(connection.purpose)
         await self._serve(connection, service or _no_service)
 
-    async def _serve(self, connection: SecureConnection, service: Service) -> None:
+    async def _serve(self, connection: Connection, service: Service) -> None:
         try:
             await service(connection)
         finally:
             with trio.CancelScope(shield=True):
                 await connection.aclose()
 
-    def _on_called(self, connection: SecureConnection) -> None:
+    def _on_called(self, connection: Connection) -> None:
         opening = self._openings.get(connection.argument)
         if opening is None or opening.peer != connection.peer.node_id:
             return
@@ -178,5 +199,5 @@ class BulkStreams:
         await self._serve(connection.hand_over(called.service, called.argument), service)
 
 
-async def _no_service(_connection: SecureConnection) -> None:
+async def _no_service(_connection: Connection) -> None:
     """What is not served ends at once."""

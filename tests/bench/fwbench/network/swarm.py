@@ -13,8 +13,8 @@ from fwbench.network.specs import HOST, SwarmSpec
 from mesh.directory.facts import CarriedStreams, Load
 from mesh.discovery.store import FILE_NAME, PeersFile
 from mesh.identity.membership import Membership
-from mesh.node.core import MeshSettings
 from mesh.node.service import MeshNode, MeshParts
+from mesh.node.steps import MeshSettings
 
 _LOAD_S = 1.0  # as the program does
 _IDLE = Load(0, 0, 0.01, 0, 0, 0)

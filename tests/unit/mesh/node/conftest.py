@@ -25,8 +25,9 @@ from mesh.link.model import Peer
 from mesh.link.refusals import Refusals
 from mesh.link.steps import Close, Dial, Probe
 from mesh.model import NodeId, Role
-from mesh.node.core import Keep, MeshCore, MeshSettings, Note, Output, Transmit
+from mesh.node.core import MeshCore
 from mesh.node.service import MeshNode, MeshParts
+from mesh.node.steps import Keep, MeshSettings, Note, Output, Transmit
 
 NOW = 1_800_000_000
 DELAY_S = 0.01

@@ -40,19 +40,10 @@ from mesh.membership.message import Prune
 from mesh.membership.message import encode as encode_gossip
 from mesh.membership.neighbour import FLOOD_MESSAGES, LINK_BURST_BYTES, MESSAGE_COST_BYTES
 from mesh.model import Role
-from mesh.node.core import (
-    FOUND_MAX,
-    FOUND_S,
-    GOSSIP_FRAME,
-    OBSERVED_MAX,
-    REACHABLE,
-    SPREAD_FRAME,
-    STANDBY,
-    UNREACHABLE,
-    Keep,
-    Transmit,
-)
+from mesh.node.core import FOUND_MAX, FOUND_S, GOSSIP_FRAME, SPREAD_FRAME, STANDBY
+from mesh.node.presence import OBSERVED_MAX, REACHABLE, UNREACHABLE
 from mesh.node.roll import SEEN_MAX
+from mesh.node.steps import Keep, Transmit
 from mesh.node.views import peer_views
 
 UNKNOWN_FRAME = 9
@@ -441,8 +432,8 @@ def test_addresses_that_peers_saw_are_the_newest_few(lab: Any) -> None:
     second.core.gossip.outputs()
     for number in range(OBSERVED_MAX + 5):
         lab.connect(second, first, observed=f"198.51.100.{number + 1}:9")
-    assert len(second.core._observed) == OBSERVED_MAX
-    assert next(reversed(second.core._observed)) == f"198.51.100.{OBSERVED_MAX + 5}:7077"
+    assert len(second.core.presence.observed) == OBSERVED_MAX
+    assert next(reversed(second.core.presence.observed)) == f"198.51.100.{OBSERVED_MAX + 5}:7077"
     own, *seen = second.core.candidates
     assert own == second.address
     assert seen[0] == f"198.51.100.{OBSERVED_MAX + 5}:7077"
@@ -509,10 +500,10 @@ def test_a_node_that_cannot_be_dialled_finds_out_and_has_others_stand_by(lab: An
 
 def test_a_changed_address_is_told_and_what_peers_saw_of_the_old_is_forgotten(lab: Any) -> None:
     first, second = lab.small("first", "second")
-    assert second.core._observed
+    assert second.core.presence.observed
     second.address = "192.0.2.200:7077"
     second.core.set_addresses(["192.0.2.200"], lab.now)
-    assert not second.core._observed
+    assert not second.core.presence.observed
     lab.run(1.0)
     assert first.core.fact(second.node, Where).candidates == ["192.0.2.200:7077"]
 

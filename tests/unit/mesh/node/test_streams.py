@@ -12,6 +12,7 @@ import trio
 from mesh.errors import Unavailable
 from mesh.link.client import dial
 from mesh.link.connection.service import SecureConnection
+from mesh.node.presence import Presence
 from mesh.node.streams import service as streams
 from mesh.node.ways import CallBack, Over, Straight
 
@@ -52,7 +53,7 @@ def hidden(loopback: Loopback) -> Callable[..., Running]:
 
     def make(name: str, *seeds: str) -> Running:
         node = loopback.make(name, *seeds)
-        node.core.settings = replace(node.core.settings, announce=(), port=DISCARD_PORT)
+        node.core.presence = Presence(DISCARD_PORT, ())
         return node
 
     return make

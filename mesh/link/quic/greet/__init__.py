@@ -1,0 +1,1 @@
+"""The greeting on the first stream of a QUIC connection."""

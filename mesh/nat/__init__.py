@@ -1,0 +1,1 @@
+"""What the routers on a node's way do with UDP, and ways through them."""

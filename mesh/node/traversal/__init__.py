@@ -1,0 +1,1 @@
+"""UDP paths to members that nobody can dial."""
