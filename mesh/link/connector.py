@@ -13,7 +13,7 @@ Hole punching is one more way to get a connected socket, tried between dialling 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 from random import Random
 
@@ -42,7 +42,8 @@ from mesh.link.control import (
     parse_control_untrusted,
 )
 from mesh.link.errands import Errands
-from mesh.link.live import Allowance, Link
+from mesh.link.known import NOWHERE, Known, Whereabouts
+from mesh.link.live import Link
 from mesh.link.model import TCP, TOKEN_BYTES, Peer
 from mesh.link.pulse import Pulse
 from mesh.link.steps import (
@@ -78,42 +79,6 @@ CONTROL_FRAME = 1
 """Kind of the frames that are this machine's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Where:
-    """Where a peer is said to be."""
-
-    addresses: tuple[str, ...] = ()
-    relays: tuple[NodeId, ...] = ()
-
-
-NOWHERE = _Where()
-
-
-@dataclass(slots=True)
-class _Known:
-    """A peer that is linked, wanted or dialled."""
-
-    wanted: bool = False
-    link: Link | None = None
-    lost_at: float = inf  # the link broke; users are told GRACE_S later
-    lost_because: str = ""
-    trying_until: float = -inf
-    queue: list[str] = field(default_factory=list)  # addresses still to be dialled in this round
-    next_dial_at: float = inf
-    relay_at: float = inf
-    retry_at: float = inf
-    failures: int = 0
-    running: set[int] = field(default_factory=set)
-    calls: Allowance = field(default_factory=Allowance)
-    seen_at: str = ""  # a host, says the relay
-    asked: set[NodeId] = field(default_factory=set)  # relays, in this round
-
-    @property
-    def idle(self) -> bool:
-        """Whether there is nothing to remember."""
-        return not (self.wanted or self.link or self.running or self.queue or self.lost_at != inf)
-
-
 class Connector:
     """Every link of one node. `own_addresses` are told to peers that are asked to dial back."""
 
@@ -136,8 +101,8 @@ class Connector:
         self._entropy = entropy
         self._own_addresses = own_addresses
         self._is_member = is_member
-        self._known: dict[NodeId, _Known] = {}
-        self._heard: dict[NodeId, _Where] = {}
+        self._known: dict[NodeId, Known] = {}
+        self._heard: dict[NodeId, Whereabouts] = {}
         self._by_connection: dict[int, Link] = {}
         self._attempts: dict[int, NodeId | None] = {}
         self._attempt = 0
@@ -178,7 +143,7 @@ class Connector:
         if peer == self._node:
             return
         before = self._heard.pop(peer, NOWHERE)
-        self._heard[peer] = _Where(
+        self._heard[peer] = Whereabouts(
             tuple(addresses[:ADDRESSES_MAX]) or before.addresses,
             tuple(relay for relay in relays if relay != self._node) or before.relays,
         )
@@ -188,7 +153,7 @@ class Connector:
         if known is not None and before.addresses != self._heard[peer].addresses:
             self._look_again(peer, known)
 
-    def _look_again(self, peer: NodeId, known: _Known) -> None:
+    def _look_again(self, peer: NodeId, known: Known) -> None:
         """A peer is somewhere else than was thought when a round began, or a relay was taken."""
         if known.link is not None and known.link.via is not None:
             known.retry_at = -inf
@@ -213,13 +178,23 @@ class Connector:
     # --- how it went
 
     def connected(
-        self, connection: int, peer: Peer, now: float, *, via: NodeId | None = None, carrier: str = TCP
+        self,
+        connection: int,
+        peer: Peer,
+        now: float,
+        *,
+        via: NodeId | None = None,
+        carrier: str = TCP,
+        again: bool = False,
     ) -> bool:
-        """A control connection is there, dialled by either side. False: not needed, close it."""
+        """A control connection is there, dialled by either side, `again` as the dialler says.
+
+        False: not needed, close it.
+        """
         known = self._about(peer.node_id)
         old = known.link
         link = Link(connection, peer, via, now, Pulse(peer.round_trip_s or None, now), carrier=carrier)
-        if old is not None and not self._is_better(old, link, now):
+        if old is not None and not again and not self._is_better(old, link, now):
             return False
         if old is not None:
             self.counters["links_replaced"] += 1
@@ -361,7 +336,7 @@ class Connector:
 
     # --- rounds of dialling
 
-    def _begin(self, peer: NodeId, known: _Known, now: float, *, relayed: bool = True) -> None:
+    def _begin(self, peer: NodeId, known: Known, now: float, *, relayed: bool = True) -> None:
         """Start a round: every address, staggered; a relay soon after, as dialling takes long to fail."""
         known.retry_at = inf
         known.asked.clear()
@@ -373,12 +348,12 @@ class Connector:
             self._call_me(self.links[known.link.via], peer, now)
             self._seek_direct(known.link)
 
-    def _stop(self, known: _Known) -> None:
+    def _stop(self, known: Known) -> None:
         known.queue.clear()
         known.next_dial_at = known.relay_at = known.retry_at = inf
         known.trying_until = -inf
 
-    def _give_up(self, known: _Known, now: float) -> None:
+    def _give_up(self, known: Known, now: float) -> None:
         """The round brought nothing."""
         self._stop(known)
         if known.link is not None:
@@ -391,7 +366,7 @@ class Connector:
         wait_s = min(RETRY_S * 2 ** min(known.failures - 1, 8), RETRY_MAX_S)
         known.retry_at = now + wait_s * (0.75 + 0.5 * self._random.random())
 
-    def _dial_next(self, peer: NodeId, known: _Known, now: float) -> None:
+    def _dial_next(self, peer: NodeId, known: Known, now: float) -> None:
         known.next_dial_at = inf
         if known.queue:
             known.running.add(self._dial(known.queue.pop(0), peer))
@@ -400,7 +375,7 @@ class Connector:
 
     def _dial(self, address: str, peer: NodeId | None) -> int:
         attempt = self._new_attempt(peer)
-        self._outputs.append(Dial(attempt, address, peer))
+        self._outputs.append(Dial(attempt, address, peer, self._is_doubted(peer)))
         return attempt
 
     def _new_attempt(self, peer: NodeId | None) -> int:
@@ -423,7 +398,7 @@ class Connector:
         others = [node for node in self._relays_for(peer) if self._may_relay(node)]
         return list(dict.fromkeys([*(node for node in first if node is not None), *others]))
 
-    def _ask_relays(self, peer: NodeId, known: _Known, now: float) -> None:
+    def _ask_relays(self, peer: NodeId, known: Known, now: float) -> None:
         """Ask whoever is linked to both: first to have the peer dial us, and to splice us meanwhile."""
         for relay in self._relays_for(peer):
             if relay in known.asked:
@@ -484,7 +459,8 @@ class Connector:
         else:
             self._about(peer).seen_at = message.host
             attempt = self._new_attempt(peer)
-            self._outputs.append(DialRelay(attempt, address, message.token, peer, relay, accept=False))
+            again = self._is_doubted(peer)
+            self._outputs.append(DialRelay(attempt, address, message.token, peer, relay, False, again))
 
     def _on_deny(self, link: Link, message: RelayDeny, now: float) -> None:
         peer = self._tickets.pop(message.ticket, None)
@@ -523,6 +499,10 @@ class Connector:
             return True
         # Dialled by both at once: the one of the smaller key stays.
         return new.peer.dialled == (self._node < new.peer.node_id)
+
+    def _is_doubted(self, peer: NodeId | None) -> bool:
+        link = self.links.get(peer) if peer is not None else None
+        return link is not None and link.doubted
 
     def _seek_direct(self, link: Link) -> None:
         if link.peer.dialled:
@@ -567,28 +547,28 @@ class Connector:
         if now >= known.trying_until:
             self._begin(peer, known, now)
 
-    def _forget_link(self, peer: NodeId, known: _Known) -> None:
+    def _forget_link(self, peer: NodeId, known: Known) -> None:
         if known.link is not None:
             self._by_connection.pop(known.link.connection, None)
             self.links.pop(peer, None)
             known.link = None
 
-    def _tell_lost(self, peer: NodeId, known: _Known) -> None:
+    def _tell_lost(self, peer: NodeId, known: Known) -> None:
         known.lost_at = inf
         self.counters["links_lost"] += 1
         self._outputs.append(Down(peer, known.lost_because))
         if not known.wanted:
             self._stop(known)
 
-    def _about(self, peer: NodeId) -> _Known:
+    def _about(self, peer: NodeId) -> Known:
         known = self._known.get(peer)
         if known is None:
             if len(self._known) >= PEERS_MAX:
                 self._forget_idle()
-            known = self._known[peer] = _Known()
+            known = self._known[peer] = Known()
         return known
 
-    def _where(self, peer: NodeId) -> _Where:
+    def _where(self, peer: NodeId) -> Whereabouts:
         return self._heard.get(peer, NOWHERE)
 
     def _forget_idle(self) -> None:

@@ -8,6 +8,7 @@ from mesh.model import NodeId, Role
 
 PROTOCOL_VERSION = 1
 CONTROL = ""  # the purpose of the one connection that carries frames; any other purpose names a service
+AGAIN = b"again"  # argument of a CONTROL connection that takes the place of one that looks broken
 TCP, QUIC = "tcp", "quic"  # what carries a connection
 TOKEN_BYTES = 16  # of a relayed connection and of a ticket: 128 bits cannot be guessed
 

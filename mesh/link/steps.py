@@ -9,11 +9,15 @@ from mesh.model import NodeId
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Dial an address; `expect` None: whoever answers there."""
+    """Dial an address; `expect` None: whoever answers there.
+
+    `again`: the link that there is looks broken from here, so the peer should take the new one for it.
+    """
 
     attempt: int
     address: str
     expect: NodeId | None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class DialRelay:
     expect: NodeId
     via: NodeId
     accept: bool
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

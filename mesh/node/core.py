@@ -190,6 +190,7 @@ class MeshCore:
         *,
         via: NodeId | None = None,
         carrier: str = TCP,
+        again: bool = False,
     ) -> bool:
         """A control connection was made; False when it is not needed."""
         if peer.node_id == self.node:
@@ -197,7 +198,7 @@ class MeshCore:
         self.roll.see(peer.node_id, peer.name, unix_s)
         if peer.node_id not in self.roll.liars:
             self.gossip.directory.allow(peer.node_id)  # its membership was checked a moment ago
-        taken = self.connector.connected(connection, peer, now, via=via, carrier=carrier)
+        taken = self.connector.connected(connection, peer, now, via=via, carrier=carrier, again=again)
         if taken and peer.observed and carrier == TCP:
             self._on_observed(peer, now)
         if taken and peer.clock:

@@ -26,7 +26,7 @@ from mesh.identity.membership import Membership
 from mesh.link.channel.service import Channel
 from mesh.link.client import dial
 from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection, secure
-from mesh.link.model import CONTROL, QUIC, TCP, Connection
+from mesh.link.model import AGAIN, CONTROL, QUIC, TCP, Connection
 from mesh.link.refusals import Refusals
 from mesh.link.relay.client import dial_relay
 from mesh.link.relay.service import Splicer
@@ -332,10 +332,13 @@ class MeshNode:
         return None
 
     async def _dialled(self, job: Dial | DialRelay) -> SecureConnection:
+        again = AGAIN if job.again else b""
         if isinstance(job, Dial):
-            return await dial(job.address, self._credentials, expect=job.expect)
+            return await dial(job.address, self._credentials, expect=job.expect, argument=again)
         sock = await dial_relay(job.address, job.token)
-        return await secure(sock, self._credentials, dialler=not job.accept, expect=job.expect, relayed=True)
+        return await secure(
+            sock, self._credentials, dialler=not job.accept, expect=job.expect, argument=again, relayed=True
+        )
 
     def _on_refused(self, job: Dial | DialRelay, seed: str | None, refused: LinkRefused) -> None:
         if refused.node_id == self.core.node:
@@ -363,7 +366,10 @@ class MeshNode:
         try:
             now = trio.current_time()
             carrier = TCP if isinstance(connection, SecureConnection) else QUIC
-            if self.core.connected(number, connection.peer, now, time.time(), via=via, carrier=carrier):
+            again = connection.argument == AGAIN
+            if self.core.connected(
+                number, connection.peer, now, time.time(), via=via, carrier=carrier, again=again
+            ):
                 self._advance()
                 self._streams.link_made()
 

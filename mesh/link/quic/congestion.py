@@ -31,7 +31,7 @@ class Cubic(QuicCongestionControl):
     def __init__(self, *, max_datagram_size: int) -> None:
         super().__init__(max_datagram_size=max_datagram_size)
         self.datagram_bytes = max_datagram_size
-        self._recovery_at = -inf
+        self._recovery_at = self._full_at = -inf
         self._monitor = QuicRttMonitor()
         self._round_trip_s = 0.1
         self._epoch_at: float | None = None
@@ -50,10 +50,12 @@ class Cubic(QuicCongestionControl):
             if used * 2 >= window:  # otherwise it is not the window that holds us back (RFC 9002 7.8)
                 self.congestion_window += count
             return
-        if used * 4 < window * 3:
-            self._epoch_at = None
-            return
-        self._avoid(count, now)
+        if used * 4 >= window * 3:
+            self._full_at = now
+        if now - self._full_at <= 2 * self._round_trip_s:
+            self._avoid(count, now)
+        else:
+            self._epoch_at = None  # RFC 9438 5.8
 
     def _avoid(self, count: int, now: float) -> None:
         """Congestion avoidance, RFC 9438 4.2 to 4.5."""
