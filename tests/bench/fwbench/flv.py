@@ -35,8 +35,10 @@ class FlvError(ValueError):
 
 def tags(data: bytes) -> Iterator[Tag]:
     """Every tag of a file, in order."""
-    if data[:3] != b"FLV" or len(data) < _HEADER_BYTES + 4:
+    if not b"FLV".startswith(data[:3]):
         raise FlvError("no FLV header")
+    if len(data) < _HEADER_BYTES + 4:
+        raise FlvError("cut off in the header")
     at = _HEADER_BYTES + 4
     while at < len(data):
         if at + _TAG_HEADER_BYTES > len(data):
