@@ -81,6 +81,17 @@ class Relay(msgspec.Struct, frozen=True):
     ] = 20.0
 
 
+class Nat(msgspec.Struct, frozen=True):
+    """How other nodes get through the router before this one."""
+
+    portmap: Annotated[
+        bool,
+        Detail(
+            "Have the router open the mesh port (PCP, NAT-PMP, UPnP), where mesh is at a wildcard address."
+        ),
+    ] = True
+
+
 class Geoip(msgspec.Struct, frozen=True):
     """Where addresses are, and where this node is."""
 
@@ -178,6 +189,7 @@ class Config(msgspec.Struct, frozen=True):
     deliver: Deliver = Deliver()
     limits: Limits = Limits()
     relay: Relay = Relay()
+    nat: Nat = Nat()
     geoip: Geoip = Geoip()
     log: Log = Log()
     origins: dict[str, str] = msgspec.field(default_factory=dict)  # key -> "file:line", variable or option
@@ -214,6 +226,7 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
     "deliver": Deliver,
     "limits": Limits,
     "relay": Relay,
+    "nat": Nat,
     "geoip": Geoip,
     "log": Log,
 }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from mesh.discovery.store import PeersFile
-from mesh.errors import Refused
+from mesh.errors import Refused, Unavailable
 from mesh.identity.claim import Grant
 from mesh.identity.invite import SEEDS_MAX, Invite, Terms, enrol, is_address, parse_invite_untrusted
 from mesh.identity.key import SEED_BYTES, SecretKey
@@ -25,11 +25,13 @@ from mesh.identity.revocation import Revocation
 from mesh.identity.store import IdentityStore
 from mesh.identity.uses import limit_of
 from mesh.model import KEY_BYTES, NetworkId, NodeId, Role, short
-from mesh.node.model import MeshStatus, PeerView
+from mesh.node.model import MeshStatus, PeerView, SecondOpinion
+from mesh.node.speed.model import SpeedResult
 
 PREFIX_DIGITS_MIN = 8  # of a key, as `short` shows it
 HEX = re.compile(r"[0-9a-fA-F]+")
 SELF = "self"
+RETRY_S = 10.0  # a network that is entered has members to ask soon
 NAME_SHOWN_MAX = 63  # of what somebody typed as a node's name
 
 W = TypeVar("W")
@@ -46,6 +48,10 @@ class RunningMesh(Protocol):
     def status(self) -> MeshStatus: ...
 
     def addresses(self) -> list[str]: ...
+
+    async def second_opinion(self) -> SecondOpinion: ...
+
+    async def speed_test(self, peer: NodeId, total: int) -> SpeedResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,23 @@ class Network:
             refused=[],
             counters={},
         )
+
+    async def second_opinion(self) -> SecondOpinion:
+        """What pystun3 makes of the router, in some seconds. Raises Unavailable."""
+        if self.mesh is None:
+            raise Unavailable("this node takes no part in a network now", RETRY_S)
+        return await self.mesh.second_opinion()
+
+    async def speed_test(self, text: str, total: int) -> SpeedResult:
+        """Have bytes sent by a node that `text` names, for a minute at most. Raises Unavailable, Refused."""
+        if self.mesh is None:
+            raise Unavailable("this node takes no part in a network now", RETRY_S)
+        known = {bytes.fromhex(view.node): view.name for view in self.peers()[1:]}
+        found = _matching(text.strip(), known)
+        if len(found) != 1:
+            what = "means several nodes: give 8 digits or more of the key" if found else "is no node's name"
+            raise Refused(f"{text.strip()[:NAME_SHOWN_MAX]!a} {what}: see `fwnode peers`")
+        return await self.mesh.speed_test(found[0], total)
 
     def _own_view(self) -> PeerView:
         membership = self.membership

@@ -8,7 +8,8 @@ import msgspec
 from fwnode import __version__
 from fwnode.admin import views
 from media.track.stream import StreamStatistics
-from mesh.node.model import MeshStatus
+from mesh.node.model import MeshStatus, SecondOpinion
+from mesh.node.speed.model import SpeedResult
 
 PREFIX = "/api/v1"
 EVENT_TYPES: dict[str, type[msgspec.Struct]] = {
@@ -85,6 +86,15 @@ ROUTES = (
     Route("GET", "/peers", "list_peers", "Every known node of the network, this one first.", views.PeerList),
     Route(
         "POST",
+        "/peers/{node}/test",
+        "test_peer",
+        "Have a node send pseudo-random bytes, for a minute at most, and tell how they came.",
+        SpeedResult,
+        body=views.SpeedRequest,
+        errors=REFUSED | {503: "The node cannot be reached, or tests run already."},
+    ),
+    Route(
+        "POST",
         "/network/invites",
         "make_invite",
         "Make an invite, and the network with it when the node is in none.",
@@ -102,6 +112,14 @@ ROUTES = (
         200,
         views.JoinRequest,
         REFUSED | STORAGE,
+    ),
+    Route(
+        "POST",
+        "/network/second-opinion",
+        "ask_second_opinion",
+        "Have pystun3 look at the router by way of two public members; takes some seconds.",
+        SecondOpinion,
+        errors={503: "There is nobody to ask, or nothing was found out."},
     ),
     Route(
         "DELETE",

@@ -18,11 +18,13 @@ from fwnode.store import Database
 from media.track.stream import Stream, StreamStatistics
 from mesh.errors import Refused, Unavailable, WireError
 from mesh.identity.store import StoreError as IdentityStoreError
-from mesh.node.model import MeshStatus
+from mesh.node.model import MeshStatus, SecondOpinion
+from mesh.node.speed.model import SpeedResult
 
 W = TypeVar("W")
 T = TypeVar("T")
 
+OPINIONS = 1  # at a time: each is a thread for some seconds, and packets to others
 PASSPHRASES = 1  # at a time: each takes 64 MiB and up to a second of a core
 
 
@@ -42,6 +44,7 @@ class Api:
         self._node = node
         self._database = database
         self._turn = trio.Lock()  # one change of the network at a time
+        self._opinions = trio.CapacityLimiter(OPINIONS)
         self._stretching = trio.CapacityLimiter(PASSPHRASES)
 
     def snapshot(self) -> views.Snapshot:
@@ -99,6 +102,17 @@ class Api:
     async def list_peers(self) -> views.PeerList:
         """Every known node."""
         return views.PeerList(self._node.network.peers())
+
+    async def ask_second_opinion(self) -> SecondOpinion:
+        """What pystun3 makes of the router."""
+        with _failures():
+            async with self._opinions:
+                return await self._node.network.second_opinion()
+
+    async def test_peer(self, node: str, body: views.SpeedRequest) -> SpeedResult:
+        """How fast bytes come from a node."""
+        with _failures():
+            return await self._node.network.speed_test(node, body.bytes)
 
     async def make_invite(self, body: views.InviteRequest) -> views.NewInvite:
         """Make an invite."""

@@ -14,6 +14,8 @@ from mesh.identity.line import LINE_CHARACTERS_MAX
 from mesh.identity.owner import PASSPHRASE_CHARACTERS_MAX, PASSPHRASE_CHARACTERS_MIN
 from mesh.model import Role
 from mesh.node.model import MeshStatus, PeerView
+from mesh.node.speed.model import BYTES as SPEED_BYTES
+from mesh.node.speed.model import BYTES_MAX as SPEED_BYTES_MAX
 
 Described = msgspec.Meta
 MASK = "***"
@@ -214,6 +216,12 @@ class OwnedNetwork(msgspec.Struct, frozen=True):
     """The network whose owner key this node has now."""
 
     network: str
+
+
+class SpeedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much a speed test transfers."""
+
+    bytes: Annotated[int, Described(ge=1, le=SPEED_BYTES_MAX)] = SPEED_BYTES
 
 
 class ApiError(msgspec.Struct, frozen=True):

@@ -6,7 +6,22 @@ from collections.abc import Sequence
 
 import typer
 
-from fwnode.cli import config, geoip, invite, join, key, leave, peers, revoke, run, status, streams, version
+from fwnode.cli import (
+    config,
+    doctor,
+    geoip,
+    invite,
+    join,
+    key,
+    leave,
+    peers,
+    revoke,
+    run,
+    speedtest,
+    status,
+    streams,
+    version,
+)
 from fwnode.errors import FwnodeError
 
 BROKEN_PIPE = 141  # as a shell reports a writer that SIGPIPE ended
@@ -25,6 +40,8 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("streams")(streams.streams)
 app.command("peers")(peers.peers)
+app.command("speedtest")(speedtest.speedtest)
+app.command("doctor")(doctor.doctor)
 app.command("invite")(invite.invite)
 app.command("join")(join.join)
 app.command("leave")(leave.leave)

@@ -43,10 +43,10 @@ class Control:
         """The decoded answer of a GET. Raises NodeError."""
         return self.request("GET", path)
 
-    def request(self, method: str, path: str, body: object = None) -> Any:
-        """The decoded answer, None when it has no body. Raises NotRunning, NodeError."""
+    def request(self, method: str, path: str, body: object = None, *, answer_s: float = ANSWER_S) -> Any:
+        """The decoded answer, None when it has no body; it may take so long. Raises NotRunning, NodeError."""
         where = parse_address(self.address)
-        connection = http.client.HTTPConnection(where.host, where.port, timeout=ANSWER_S)
+        connection = http.client.HTTPConnection(where.host, where.port, timeout=answer_s)
         headers = {"Accept": "application/json"}
         if self._authorization:
             headers["Authorization"] = self._authorization

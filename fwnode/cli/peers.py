@@ -13,7 +13,7 @@ from fwnode.cli.settings import DataDir
 from fwnode.cli.streams import CLEAR_SCREEN, WATCH_INTERVAL_S
 from fwnode.errors import UsageError
 
-HEADING = ("NAME", "PLACE", "PATH", "RTT", "NAT", "LOAD", "STREAMS", "VERSION", "SINCE")
+HEADING = ("NAME", "PLACE", "PATH", "RTT", "LOSS", "NAT", "LOAD", "STREAMS", "VERSION", "SINCE")
 REFUSED_SHOWN_MAX = 10  # the newest; --json has them all
 ALONE = "In no network: `fwnode invite` makes one, `fwnode join` enters one."
 
@@ -24,7 +24,7 @@ def peers(
     admin: control.Admin = None,
     json: Json = False,
 ) -> None:
-    """Show the nodes of the network: where they are, by which path, how far, how busy."""
+    """Show the nodes of the network: where they are, by which path and since when, how far, how busy."""
     if watch and json:
         raise UsageError("--watch is for people; programs follow /api/v1/events of the admin address")
     node = control.find(data_dir, admin)
@@ -52,11 +52,12 @@ def row(peer: dict[str, Any], now: float) -> tuple[str, ...]:
         _place(peer["place"]),
         peer["path"] or "no link",
         "-" if rtt is None else f"{rtt:.1f} ms" if rtt < 10 else f"{rtt:.0f} ms",
+        "-" if peer["loss"] is None else f"{peer['loss']:.0%}",
         peer["nat"] or "-",
         _load(peer["load"]),
         ", ".join(peer["streams"]) or "-",
         peer["version"].removeprefix("fwnode ") or "-",
-        duration(max(0.0, now - peer["since_unix_s"])),
+        duration(max(0.0, now - (peer["path_since_unix_s"] or peer["since_unix_s"]))),
     )
 
 

@@ -1,5 +1,6 @@
 """Prometheus metrics, made from the parts' statistics when somebody asks: nothing is counted twice. Pure."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,8 +13,12 @@ from fwnode.node import Node
 from fwnode.observe.probe import ProcessUsage
 from media.track.stream import StreamState, StreamStatistics
 from mesh.model import short
+from mesh.node.model import PeerView
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+CONNECTED = "connected"
+PATHS = ("lan", "direct", "mapped", "punched", "relayed")
 
 Samples = Sequence[tuple[tuple[str, ...], float]]
 
@@ -167,7 +172,7 @@ def _of_mesh(network: Network) -> Iterator[Metric]:
     status = network.status()
     yield _gauge("fwnode_mesh_members", "Nodes known to live, this one included.", (), [((), status.members)])
     yield _gauge("fwnode_mesh_links", "Live links to other nodes.", (), [((), status.links)])
-    for name, count in sorted(status.counters.items()):
+    for name, count in sorted((status.counters | status.nat.counters).items()):
         yield _counter(f"fwnode_mesh_{name}", f"{name.replace('_', ' ').capitalize()}.", (), [((), count)])
     # Not counters: the list is bounded and forgets.
     sides = [
@@ -175,13 +180,25 @@ def _of_mesh(network: Network) -> Iterator[Metric]:
         for side, by_us in (("us", True), ("them", False))
     ]
     yield _gauge("fwnode_mesh_refusals", "Links refused of late, by who refused.", ("side",), sides)
+    nat = status.nat
+    labels = ("kind", "tcp", "portmap")
+    yield _gauge(
+        "fwnode_mesh_router", "What the routers do.", labels, [((nat.kind, nat.tcp, nat.portmap.state), 1)]
+    )
+    yield from _of_links([peer for peer in network.peers() if peer.state == CONNECTED])
+
+
+def _of_links(peers: list[PeerView]) -> Iterator[Metric]:
+    kinds = Counter(peer.path.partition(" ")[0] for peer in peers)  # "relayed via NAME" is one kind
+    paths = [((kind,), kinds[kind]) for kind in PATHS]
+    yield _gauge("fwnode_mesh_paths", "Live links by the kind of their path.", ("path",), paths)
     # Names are not unique; keys are.
-    rtts = [
-        ((peer.name, short(bytes.fromhex(peer.node))), peer.rtt_ms / 1000)
-        for peer in network.peers()
-        if peer.rtt_ms is not None
-    ]
-    yield _gauge("fwnode_mesh_rtt_seconds", "Round trip to linked nodes.", ("name", "node"), rtts)
+    named = [((peer.name, short(bytes.fromhex(peer.node))), peer) for peer in peers]
+    labels = ("name", "node")
+    rtts = [(key, peer.rtt_ms / 1000) for key, peer in named if peer.rtt_ms is not None]
+    yield _gauge("fwnode_mesh_rtt_seconds", "Round trip to linked nodes.", labels, rtts)
+    losses = [(key, peer.loss) for key, peer in named if peer.loss is not None]
+    yield _gauge("fwnode_mesh_loss_ratio", "Pings of the last minute without an answer.", labels, losses)
 
 
 def _each(streams: list[StreamStatistics], field: str) -> Samples:

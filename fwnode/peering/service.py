@@ -118,6 +118,7 @@ class Peering:
             peers_file=PeersFile(Path(config.data_dir) / FILE_NAME),
             seeds=split_addresses(config.seed),
             mdns_interfaces=(host,) if bound_to_one else None,
+            no_portmap=_no_portmap(config, bound_to_one=bound_to_one),
         )
 
     async def _tell(self, mesh: MeshNode) -> None:
@@ -141,6 +142,13 @@ class Peering:
             found = self._places.own_place(hosts)
             mesh.set_place(_place(found) if found else None)
             await trio.sleep(PLACE_S if found else PLACE_UNKNOWN_S)
+
+
+def _no_portmap(config: Config, *, bound_to_one: bool) -> str:
+    """Why the router is not asked to open the mesh port, "" when it is."""
+    if not config.nat.portmap:
+        return "the setting nat.portmap is false"
+    return "the setting mesh names one address of this machine" if bound_to_one else ""
 
 
 def _datagrams(sock: socket.socket) -> list[socket.socket]:

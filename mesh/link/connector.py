@@ -28,6 +28,7 @@ from mesh.link.control import (
     Forwarded,
     Hold,
     Knock,
+    OpenTcp,
     Ping,
     Pong,
     Punch,
@@ -36,6 +37,7 @@ from mesh.link.control import (
     RelayDeny,
     RelayGrant,
     RelayOffer,
+    TcpSide,
     Tried,
     Try,
     encode,
@@ -43,7 +45,7 @@ from mesh.link.control import (
 )
 from mesh.link.errands import Errands
 from mesh.link.known import NOWHERE, Known, Whereabouts
-from mesh.link.live import Link
+from mesh.link.live import RELAYED, Link
 from mesh.link.model import TCP, TOKEN_BYTES, Peer
 from mesh.link.pulse import Pulse
 from mesh.link.steps import (
@@ -68,7 +70,8 @@ GRACE_S = 1.0  # a broken link is made anew in this time before anybody is told
 RETRY_S = 2.0  # after a round that failed; doubled each time
 RETRY_MAX_S = 60.0
 FAILURES_MAX = 4  # rounds, a quarter of a minute
-UPGRADE_S = 60.0  # between tries to replace a relayed path
+UPGRADE_S = 60.0  # between tries to replace a relayed path; the first come after
+UPGRADE_FIRST_S = 4.0  # doubled each time: what was cut off a moment ago is often soon back
 FRESH_S = 3.0  # two connections that came up within this time were dialled by both ends at once
 CALLS_PER_MINUTE = 30  # dial-back requests followed for one peer
 TICKETS_MAX = 1024  # requests to relays that were not answered yet; the oldest is given up first
@@ -198,15 +201,17 @@ class Connector:
             return False
         if old is not None:
             self.counters["links_replaced"] += 1
+            link.linked_at = old.linked_at
             self._by_connection.pop(old.connection, None)
             self._outputs.append(Close(old.connection, "replaced by a newer connection"))
         known.link = self.links[peer.node_id] = self._by_connection[connection] = link
         self.counters["links_made"] += 1
         if via is None:
             self._stop(known)
+            known.upgrades = 0
         else:
             known.relay_at = inf  # dials go on beside the relayed link until the round ends
-            known.retry_at = now + UPGRADE_S
+            known.retry_at = self._upgrade_at(known, now)
             self._seek_direct(link)
         known.failures = 0
         if old is None and known.lost_at == inf:
@@ -281,7 +286,17 @@ class Connector:
                 self._on_deny(link, message, now)
             case Hold():
                 link.held = message.on and link.via is None
-            case RelayAsk() | Try() | Tried() | CallStream() | Punch() | PunchMore() | Knock():
+            case (
+                RelayAsk()
+                | Try()
+                | Tried()
+                | CallStream()
+                | Punch()
+                | PunchMore()
+                | Knock()
+                | OpenTcp()
+                | TcpSide()
+            ):
                 self.errands.receive(link, message, now)
             case _:
                 raise WireError(f"a {type(message).__name__} has no place on a link")
@@ -345,6 +360,7 @@ class Connector:
         known.next_dial_at = now if known.queue else inf
         known.relay_at = (now + RELAY_S if known.queue else now) if relayed else inf
         if known.link is not None and known.link.via in self.links:
+            known.upgrades += 1
             self._call_me(self.links[known.link.via], peer, now)
             self._seek_direct(known.link)
 
@@ -357,7 +373,7 @@ class Connector:
         """The round brought nothing."""
         self._stop(known)
         if known.link is not None:
-            known.retry_at = now + UPGRADE_S if known.link.rank == 0 else inf
+            known.retry_at = self._upgrade_at(known, now) if known.link.rank == RELAYED else inf
             return
         known.failures += 1
         if known.failures >= FAILURES_MAX:
@@ -365,6 +381,10 @@ class Connector:
             return
         wait_s = min(RETRY_S * 2 ** min(known.failures - 1, 8), RETRY_MAX_S)
         known.retry_at = now + wait_s * (0.75 + 0.5 * self._random.random())
+
+    def _upgrade_at(self, known: Known, now: float) -> float:
+        wait_s = min(UPGRADE_S, UPGRADE_FIRST_S * 2.0 ** min(known.upgrades, 8))
+        return now + wait_s * (0.75 + 0.5 * self._random.random())
 
     def _dial_next(self, peer: NodeId, known: Known, now: float) -> None:
         known.next_dial_at = inf

@@ -168,6 +168,20 @@ class Knock(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=17):
     fresh: bool
 
 
+class OpenTcp(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=18):
+    """I want a TCP connection with you that both of us open: say your side, as I shall say mine."""
+
+    ticket: Ticket
+    v6: bool
+
+
+class TcpSide(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=19):
+    """Where the fresh port that I use for it is seen, outside and on my LAN; nothing: it cannot be."""
+
+    ticket: Ticket
+    candidates: Addresses
+
+
 Control: TypeAlias = (
     Ping
     | Pong
@@ -186,8 +200,10 @@ Control: TypeAlias = (
     | Punch
     | PunchMore
     | Knock
+    | OpenTcp
+    | TcpSide
 )
-Traversal: TypeAlias = Punch | PunchMore | Knock
+Traversal: TypeAlias = Punch | PunchMore | Knock | OpenTcp | TcpSide
 
 _decoder = msgspec.msgpack.Decoder(Control)
 encode = msgspec.msgpack.Encoder().encode

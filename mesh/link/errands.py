@@ -9,12 +9,14 @@ from mesh.link.control import (
     CallStream,
     Control,
     Knock,
+    OpenTcp,
     Punch,
     PunchMore,
     RelayAsk,
     RelayDeny,
     RelayGrant,
     RelayOffer,
+    TcpSide,
     Traversal,
     Tried,
     Try,
@@ -75,7 +77,7 @@ class Errands:
             self._say(link, RelayAsk(peer, ticket), now)
 
     def tell(self, peer: NodeId, message: Traversal, now: float) -> None:
-        """Say something about finding a UDP path to a linked peer."""
+        """Say something about finding a path to a linked peer."""
         if (link := self._links.get(peer)) is not None:
             self._say(link, message, now)
 
@@ -115,8 +117,12 @@ class Errands:
                 self._on_tried(link, message)
             case CallStream():
                 self._on_call_stream(link, message, now)
-            case Punch() | PunchMore():
+            case Punch() | PunchMore() | TcpSide():
                 self._outputs.append(Heard(link.peer.node_id, message))
+            case OpenTcp() if link.calls.take(now):
+                self._outputs.append(Heard(link.peer.node_id, message))
+            case OpenTcp():
+                self._say(link, TcpSide(message.ticket, []), now)
             case Knock():
                 self._on_knock(link, message, now)
 

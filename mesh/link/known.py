@@ -32,6 +32,7 @@ class Known:
     relay_at: float = inf
     retry_at: float = inf
     failures: int = 0
+    upgrades: int = 0  # tries to replace a relayed path since there was another
     running: set[int] = field(default_factory=set)
     calls: Allowance = field(default_factory=Allowance)
     seen_at: str = ""  # a host, says the relay

@@ -7,6 +7,7 @@ from mesh.link.model import TCP, Peer
 from mesh.link.pulse import Pulse
 from mesh.model import NodeId
 
+RELAYED, PUNCHED, BEST = 0, 1, 2  # ranks of paths
 CALLS_PER_MINUTE = 30  # requests to dial that are followed for one peer
 
 
@@ -32,7 +33,7 @@ class Link:
     connection: int
     peer: Peer
     via: NodeId | None  # the relay
-    up_at: float
+    up_at: float  # this connection
     pulse: Pulse
     doubted: bool = False
     probed_at: float = -inf
@@ -40,8 +41,13 @@ class Link:
     calls: Allowance = field(default_factory=Allowance)  # for streams
     knocks: Allowance = field(default_factory=Allowance)
     carrier: str = TCP
+    linked_at: float = -inf  # the first of the connections that followed each other without a gap
+
+    def __post_init__(self) -> None:
+        if self.linked_at == -inf:
+            self.linked_at = self.up_at
 
     @property
     def rank(self) -> int:
         """The better path has the higher: QUIC costs ten times as much CPU as TCP, a relay others' uplink."""
-        return 0 if self.via is not None else 2 if self.carrier == TCP else 1
+        return RELAYED if self.via is not None else BEST if self.carrier == TCP else PUNCHED

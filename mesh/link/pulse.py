@@ -6,6 +6,7 @@ DEAD_S of silence it is given up. A link whose end changed its address is made a
 traffic that way.
 """
 
+from collections import deque
 from math import inf
 
 ASK_S = 0.4  # unanswered traffic before a ping; TCP repeats a lost packet after 0.2 s
@@ -13,6 +14,8 @@ ASK_AGAIN_S = 1.0  # between pings of a doubted connection
 DEAD_S = 6.0  # silence after unanswered traffic: what the design calls silent
 MEASURE_S = 10.0  # between pings that only measure
 KEEP = 0.75  # share of the old round trip in the new
+LOSS_S = 60.0  # pings of so long ago are counted for the loss
+PINGS_MAX = 128  # remembered: two a second for LOSS_S are more than are ever sent by ASK_AGAIN_S
 
 
 class Pulse:
@@ -23,6 +26,7 @@ class Pulse:
         "_asked_first_at",
         "_measure_at",
         "_nonce",
+        "_pings",
         "_waiting_since",
         "fastest_s",
         "heard_at",
@@ -38,6 +42,8 @@ class Pulse:
         self._asked_first_at = inf  # in this silence
         self._measure_at = now
         self._nonce = 0
+        # Of each ping: its nonce, when it was sent, by when an answer was due, whether there was one.
+        self._pings: deque[tuple[int, float, float, bool]] = deque(maxlen=PINGS_MAX)
 
     @property
     def patience_s(self) -> float:
@@ -55,12 +61,27 @@ class Pulse:
         self._waiting_since = self._asked_first_at = inf
 
     def pong(self, nonce: int, now: float) -> None:
-        """The answer to a ping; another's nonce is ignored."""
+        """The answer to a ping. That of an older one than the last is an answer, but measures nothing."""
+        for place, (asked, at, due, _) in enumerate(self._pings):
+            if asked == nonce:
+                self._pings[place] = (asked, at, due, True)
         if nonce == self._nonce and self._asked_at != inf:
             took = now - self._asked_at
             self.rtt_s = took if self.rtt_s is None else KEEP * self.rtt_s + (1 - KEEP) * took
             self.fastest_s = took if self.fastest_s is None else min(self.fastest_s, took)
             self._asked_at = inf
+
+    def loss(self, now: float) -> float | None:
+        """Share of the pings of the last LOSS_S without an answer, 0 to 1; None when none was due.
+
+        One that is not answered yet counts when `patience_s` of the time it was sent is over.
+        """
+        counted = [
+            answered
+            for _, at, due, answered in self._pings
+            if now - LOSS_S <= at and (answered or now >= due)
+        ]
+        return counted.count(False) / len(counted) if counted else None
 
     def doubted(self, now: float) -> bool:
         """Whether another path should be tried beside this one."""
@@ -80,6 +101,7 @@ class Pulse:
             self._asked_first_at = now
         self._nonce += 1
         self._asked_at = now
+        self._pings.append((self._nonce, now, now + self.patience_s, False))
         self._measure_at = now + MEASURE_S
         self.sent(now)
         return self._nonce

@@ -12,6 +12,7 @@ from mesh.link.connection.service import Credentials, LinkRefused, SecureConnect
 from mesh.link.limits import ConnectionLimits
 from mesh.link.model import TOKEN_BYTES
 from mesh.link.refusals import Refusals
+from mesh.link.stun.service import StreamAnswerer
 from mesh.model import NodeId
 
 BACKLOG = 512  # connections that the kernel holds while one turn of the loop lasts
@@ -19,9 +20,12 @@ ACCEPTS_PER_TURN = 32  # so that a flood leaves the loop to others
 FIRST_BYTES_S = 5.0  # a second byte of patience: a dialler speaks at once
 FULL_S = 0.1  # out of descriptors: wait for some to be closed
 FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+STUN_REQUEST = 0x00  # RFC 8489 5: the first byte of a Binding request
 TLS_HANDSHAKE = 0x16  # RFC 8446 5.1: the first byte of a client's first record
 TOKEN_MAGIC = b"FWR1"  # begins a relayed connection: then a token, then another node's TLS
 TOKEN_PREAMBLE_BYTES = len(TOKEN_MAGIC) + TOKEN_BYTES
+NO_KNOCK = "it did not knock: not a node of fwnode"
+STUN = b""  # what stands for a question about the asker's address, where a token would
 
 OnConnection = Callable[[SecureConnection], Awaitable[None]]
 OnToken = Callable[[socket.socket, bytes], Awaitable[None]]
@@ -37,7 +41,7 @@ async def serve_links(
     on_fault: Callable[[Exception], None] | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Listen on bound TCP sockets, which it takes, until cancelled.
+    """Listen on bound TCP sockets, which it takes, until cancelled. Anybody's STUN is answered.
 
     `on_connection` runs in a task of its own for each member's connection, which is closed when it returns;
     what it raises of a lost connection or a peer's fault ends that connection only; anything else goes to
@@ -72,6 +76,7 @@ class _Server:
         self._refusals = refusals
         self._on_fault = on_fault
         self._limits = ConnectionLimits()
+        self._stun = StreamAnswerer(trio.current_time())
 
     async def accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         """Take connections from one socket."""
@@ -110,13 +115,20 @@ class _Server:
             self._limits.done(group_of(host), trio.current_time(), member=member)
         if isinstance(found, SecureConnection):
             await self._hand_on(found, host)
+        elif found == STUN:
+            with sock:
+                await self._stun.hold(sock)
         elif found is not None:
             await self._guard(self._on_token(sock, found), host, None)
 
     async def _greet(self, sock: socket.socket, host: str) -> SecureConnection | bytes | None:
-        """A member's connection, a relayed connection's token, or nothing: then the socket is closed."""
+        """A member's connection, a token, STUN, or nothing: then the socket is closed."""
         try:
             token = await _first_bytes(sock)
+            if token == STUN and await self._answer_stun(sock):
+                return STUN
+            if token == STUN:
+                raise LinkRefused(NO_KNOCK, by_us=True)
             if token is not None:
                 return token
             return await secure(sock, self._credentials, dialler=False)
@@ -126,6 +138,11 @@ class _Server:
             pass  # it left or fell silent, as scanners do: no refusal of either side
         sock.close()
         return None
+
+    async def _answer_stun(self, sock: socket.socket) -> bool:
+        with trio.move_on_after(FIRST_BYTES_S):
+            return await self._stun.answer(sock)
+        return False
 
     async def _hand_on(self, connection: SecureConnection, host: str) -> None:
         try:
@@ -163,18 +180,20 @@ def _first(group: BaseExceptionGroup[RemoteError]) -> str:
 
 
 async def _first_bytes(sock: socket.socket) -> bytes | None:
-    """The token of a relayed connection, None when TLS follows. Raises LinkRefused otherwise; Unavailable."""
+    """A connection's token, STUN, None when TLS follows. Raises LinkRefused otherwise; Unavailable."""
     with trio.move_on_after(FIRST_BYTES_S):
         first = await _receive(sock, 1, socket.MSG_PEEK)
         if first[0] == TLS_HANDSHAKE:
             return None
+        if first[0] == STUN_REQUEST:
+            return STUN
         if first[0] != TOKEN_MAGIC[0]:
-            raise LinkRefused("it did not knock: not a node of fwnode", by_us=True)
+            raise LinkRefused(NO_KNOCK, by_us=True)
         preamble = b""
         while len(preamble) < TOKEN_PREAMBLE_BYTES:
             preamble += await _receive(sock, TOKEN_PREAMBLE_BYTES - len(preamble))
         if not preamble.startswith(TOKEN_MAGIC):
-            raise LinkRefused("it did not knock: not a node of fwnode", by_us=True)
+            raise LinkRefused(NO_KNOCK, by_us=True)
         return preamble[len(TOKEN_MAGIC) :]
     raise Unavailable("nothing came", FULL_S)
 

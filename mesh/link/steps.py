@@ -112,7 +112,7 @@ class Spliced:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A linked peer says something about finding a UDP path."""
+    """A linked peer says something about finding a path."""
 
     peer: NodeId
     message: Traversal

@@ -110,6 +110,17 @@ def parse_stun_untrusted(data: bytes | memoryview) -> StunMessage:
     return StunMessage(which, method, data[8:HEADER_BYTES], _attributes_untrusted(data), len(data))
 
 
+def message_bytes_untrusted(head: bytes) -> int:
+    """How long the message is that begins with these HEADER_BYTES: over TCP none says else (RFC 8489 6.2.2).
+
+    Raises WireError for what is no beginning of a message, or of one that is too long.
+    """
+    size = HEADER_BYTES + int.from_bytes(head[2:4], "big")
+    if len(head) < HEADER_BYTES or head[0] >= 0x40 or head[4:8] != _COOKIE or size > MESSAGE_BYTES_MAX:
+        raise WireError("not a STUN message")
+    return size
+
+
 def _attributes_untrusted(data: bytes) -> tuple[Attribute, ...]:
     found: list[Attribute] = []
     at, count, sealed = HEADER_BYTES, 0, False

@@ -55,6 +55,7 @@ from mesh.node.ways import CallBack, Over, Way, stream_ways
 GOSSIP_FRAME = 2
 SPREAD_FRAME = 3
 STANDBY_S = 5.0  # between looks whether standby relays are needed and alive
+MAPPED_ASKS = 4  # looks, STANDBY_S apart, in which peers are asked to try an address that a router opened
 STANDBY = 2  # relays that hold a link to a node that nobody can dial
 FOUND_MAX = 256  # on a LAN; for half a minute each
 FOUND_S = 30.0
@@ -95,6 +96,7 @@ class MeshCore:
         self._found_until = now + FOUND_S
         self._standby: list[NodeId] = []
         self._standby_at = now
+        self._mapped_asks = 0
         self._where: Where | None = None
         self._load: Load | None = None
         self._streams: CarriedStreams | None = None
@@ -120,11 +122,16 @@ class MeshCore:
 
     def set_mapped(self, address: str, now: float) -> None:
         """The router leads this address to the mesh port, or "" none any more."""
+        lost = bool(self.presence.mapped) and not address
         self.presence.mapped = address
+        self._mapped_asks = MAPPED_ASKS if address else 0
+        if lost and self.nat == REACHABLE:
+            self._reachable("", now)
+            for link in list(self.connector.links.values()):
+                if link.peer.dialled and link.via is None and link.carrier == TCP:
+                    self._on_observed(link.peer, now)
         self._publish_where(now)
-        for peer, link in self.connector.links.items():
-            if address and link.via is None and not is_lan(link.peer.remote):
-                self.connector.errands.ask_reachable(peer, address, now)
+        self._standby_at = now
         self._settle(now)
 
     def set_load(self, load: Load, now: float) -> None:
@@ -268,6 +275,8 @@ class MeshCore:
                 self._found.clear()
                 self._found_until = now + FOUND_S
             self._keep_standby(now)
+            if self._mapped_asks:
+                self._ask_mapped(now)
         self._settle(now, unix_s)
 
     def outputs(self) -> list[Output]:
@@ -293,6 +302,11 @@ class MeshCore:
         self.connector.want(peer, now)
         self._settle(now)
         return False
+
+    def suspect(self, peer: NodeId, now: float) -> None:
+        """Something is silent on the way to a peer: it has as long to answer as after a message."""
+        if (link := self.connector.links.get(peer)) is not None:
+            link.pulse.sent(now)
 
     def stream_ways(self, peer: NodeId) -> list[Way]:
         """How to open a stream to a linked peer, the best first."""
@@ -480,6 +494,13 @@ class MeshCore:
         if self.nat != before:
             self._standby_at = now
         self._publish_where(now)
+
+    def _ask_mapped(self, now: float) -> None:
+        """Have linked peers try what the router opened: some were asked to try another address just now."""
+        self._mapped_asks -= 1
+        for peer, link in list(self.connector.links.items()):
+            if self.nat != REACHABLE and link.via is None and not is_lan(link.peer.remote):
+                self.connector.errands.ask_reachable(peer, self.presence.mapped, now)
 
     def _on_reached(self, output: Reached, now: float) -> None:
         if output.ok:

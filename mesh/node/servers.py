@@ -1,11 +1,14 @@
 """Which members a node can ask over UDP what its router does. Pure."""
 
+from mesh.address import host_of
 from mesh.directory.facts import Where
 from mesh.discovery.candidates import is_lan
-from mesh.link.model import TCP
+from mesh.link.live import BEST
 from mesh.model import NodeId
 from mesh.node.core import MeshCore
 from mesh.node.presence import REACHABLE, answers_strangers
+
+OPINIONS = 2  # addresses for a second opinion: the mapping of one alone says little
 
 
 def stun_servers(core: MeshCore) -> list[tuple[str, NodeId | None]]:
@@ -14,16 +17,27 @@ def stun_servers(core: MeshCore) -> list[tuple[str, NodeId | None]]:
     With each the member, when it has a direct link to this node. Whoever this node could dial is one, before
     its record says so.
     """
-    servers: list[tuple[str, NodeId | None]] = [
-        (link.peer.remote, node)
-        for node, link in core.connector.links.items()
-        if link.peer.dialled and link.via is None and link.carrier == TCP and not is_lan(link.peer.remote)
-    ]
+    dialled: list[tuple[str, NodeId | None]] = []
+    for node, link in core.connector.links.items():
+        where = core.fact(node, Where)
+        if link.rank == BEST and link.peer.dialled and (where is None or answers_strangers(where)):
+            dialled.append((link.peer.remote, node))
+    told: list[tuple[str, NodeId | None]] = []
     for node in core.gossip.directory.members():
         where = core.fact(node, Where) if node != core.node else None
-        if where is None or where.nat != REACHABLE or not answers_strangers(where):
-            continue
-        link = core.connector.links.get(node)
-        near = node if link is not None and link.via is None else None
-        servers += [(address, near) for address in where.candidates if not is_lan(address)]
-    return sorted(dict.fromkeys(servers), key=lambda server: server[1] is None)
+        if where is not None and where.nat == REACHABLE and answers_strangers(where):
+            direct = core.connector.links.get(node)
+            near = node if direct is not None and direct.via is None else None
+            told += [(address, near) for address in where.candidates]
+    servers = [server for server in dict.fromkeys((*dialled, *told)) if not is_lan(server[0])]
+    return sorted(servers, key=lambda server: server[1] is None)
+
+
+def opinion_servers(core: MeshCore) -> list[str]:
+    """At most OPINIONS of them, of different hosts and over IPv4: what pystun3 can ask."""
+    found: dict[str, str] = {}
+    for address, _ in stun_servers(core):
+        host = host_of(address)
+        if ":" not in host:
+            found.setdefault(host, address)
+    return list(found.values())[:OPINIONS]

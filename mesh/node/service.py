@@ -1,5 +1,6 @@
 """Runs one node of a network on trio: sockets, dials, discovery and time around `MeshCore`."""
 
+import importlib
 import secrets
 import socket
 import time
@@ -20,12 +21,13 @@ from mesh.discovery.mdns.service import serve_mdns
 from mesh.discovery.probe import own_addresses, watch_addresses
 from mesh.discovery.seeds import SeedList
 from mesh.discovery.store import PeersFile
-from mesh.errors import MeshError, RemoteError
+from mesh.errors import MeshError, RemoteError, Unavailable
 from mesh.identity.key import SecretKey
 from mesh.identity.membership import Membership
 from mesh.link.channel.service import Channel
 from mesh.link.client import dial
 from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection, secure
+from mesh.link.control import OpenTcp, TcpSide
 from mesh.link.model import AGAIN, CONTROL, QUIC, TCP, Connection
 from mesh.link.refusals import Refusals
 from mesh.link.relay.client import dial_relay
@@ -34,7 +36,13 @@ from mesh.link.server import serve_links
 from mesh.link.steps import Called, Close, Dial, DialRelay, Heard, NotOpened, Probe, Relayed, Spliced
 from mesh.model import NodeId, short
 from mesh.node.core import MeshCore
-from mesh.node.model import MeshStatus, PeerView
+from mesh.node.mapping.service import RouterMapping
+from mesh.node.model import MeshStatus, NatStatus, PeerView, SecondOpinion
+from mesh.node.nat import Portmap, nat_status
+from mesh.node.objects.service import Objects
+from mesh.node.servers import opinion_servers
+from mesh.node.speed.model import SpeedResult
+from mesh.node.speed.service import SpeedTests
 from mesh.node.steps import Keep, MeshSettings, Note, Output, Transmit
 from mesh.node.streams.service import PROBE, BulkStreams, Multiplexed, Service
 from mesh.node.traversal.service import TraversalShell
@@ -44,6 +52,8 @@ KEEP_PEERS_S = 60.0  # between writes of the last known addresses; a crash loses
 GOODBYE_S = 0.3  # for the goodbye to leave the machine
 DIALS_MAX = 64  # at a time; the rest wait
 SEEDS_FROM_FILE = 16  # last known addresses that are tried beside the configured seeds
+RETRY_S = 10.0  # links that come up bring members to ask
+OPINION_MODULE = "mesh.nat.classic.service"
 
 OnNote: TypeAlias = Callable[[str, Mapping[str, str]], None]
 
@@ -58,6 +68,7 @@ class MeshParts:
     seeds: tuple[str, ...] = ()
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
+    no_portmap: str = "the program that runs this node does not want it"  # "": have the router open the port
 
 
 class MeshNode:
@@ -90,6 +101,8 @@ class MeshNode:
         self._seeds = SeedList(parts.seeds, Random(secrets.randbits(64)), now)  # noqa: S311 - as above
         self._splicer = Splicer(self.core.book)
         self._streams = BulkStreams(self.core, self._credentials, self._advance, self._inside)
+        self.objects = Objects(self._streams, self.core, Random(secrets.randbits(64)))  # noqa: S311 - as above
+        self._speed = SpeedTests(self.objects, self.core.name_of)
         self._channels: dict[int, Channel] = {}
         self._connections = 0
         self._jobs: list[Output] = []
@@ -98,6 +111,7 @@ class MeshNode:
         self._listens_at: list[str] = []
         self._own_seeds: set[str] = set()  # seeds that lead to this node itself
         self._traversal: TraversalShell | None = None
+        self._mapping: RouterMapping | None = None
         self._wake = trio.Event()
         self._keep_wanted = trio.Event()
         self._stopping = trio.Event()
@@ -107,14 +121,43 @@ class MeshNode:
 
     def peers(self) -> list[PeerView]:
         """Every known node of the network, this one first."""
-        return peer_views(self.core, trio.current_time(), time.time())
+        reasons = self._traversal.reasons if self._traversal is not None else {}
+        return peer_views(self.core, trio.current_time(), time.time(), reasons)
 
     def status(self) -> MeshStatus:
         """The network as this node sees it."""
         counters = mesh_counters(self.core, self.refusals)
         return mesh_status(
-            self.core, self.refusals, self._seeds.addresses, owner=self._owner, counters=counters
+            self.core,
+            self.refusals,
+            self._seeds.addresses,
+            owner=self._owner,
+            counters=counters,
+            nat=self._nat_status(),
         )
+
+    def _nat_status(self) -> NatStatus:
+        traversal, mapping = self._traversal, self._mapping
+        return nat_status(
+            self.core,
+            mapping.said if mapping is not None else Portmap(),
+            traversal.counts() if traversal is not None else {},
+            udp=traversal is not None,
+            says=self._parts.no_portmap,
+        )
+
+    async def second_opinion(self) -> SecondOpinion:
+        """What pystun3 makes of the router, in up to five seconds. Raises Unavailable."""
+        servers = opinion_servers(self.core)
+        if not servers:
+            raise Unavailable("no member with a public IPv4 address is there to be asked", RETRY_S)
+        module = await trio.to_thread.run_sync(importlib.import_module, OPINION_MODULE)
+        found = await module.classify(*servers)
+        return SecondOpinion(found.said, found.mapped, servers, found.sent)
+
+    async def speed_test(self, peer: NodeId, total: int) -> SpeedResult:
+        """Have bytes sent by a member, for a minute at most. Raises Unavailable, Refused."""
+        return await self._speed.run(peer, total)
 
     def addresses(self) -> list[str]:
         """Where others may reach this node, the best first."""
@@ -205,6 +248,9 @@ class MeshNode:
                     if datagrams:
                         self._traversal = self._make_traversal(datagrams)
                         await nursery.start(self._traversal.run)
+                    if not self._parts.no_portmap:
+                        self._mapping = self._make_mapping()
+                        nursery.start_soon(self._mapping.run)
                     nursery.start_soon(self._turn, nursery)
                     nursery.start_soon(self._watch_addresses)
                     nursery.start_soon(self._keep_membership)
@@ -232,6 +278,16 @@ class MeshNode:
             self._parts.note,
             self._on_fault,
         )
+
+    def _make_mapping(self) -> RouterMapping:
+        key = self._credentials.key
+        return RouterMapping(self.core.settings.port, key, self._on_mapped, self._parts.note)
+
+    def _on_mapped(self, address: str, protocol: str) -> None:
+        self.core.set_mapped(address, trio.current_time())
+        if self._traversal is not None:
+            self._traversal.set_portmap(protocol)
+        self._advance()
 
     async def _turn(self, nursery: trio.Nursery) -> None:
         """Time and outputs: everything that the core wants done."""
@@ -261,7 +317,7 @@ class MeshNode:
                 case Keep():
                     self._keep_wanted.set()
                 case Heard() | Relayed():
-                    self._on_udp(output)
+                    self._on_path(output)
                 case Spliced() | NotOpened():
                     self._streams.answered(output)
                 case Note():
@@ -269,10 +325,15 @@ class MeshNode:
                 case _:
                     self._jobs.append(output)
 
-    def _on_udp(self, output: Heard | Relayed) -> None:
-        if self._traversal is None:
+    def _on_path(self, output: Heard | Relayed) -> None:
+        if isinstance(output, Heard) and isinstance(output.message, OpenTcp):
+            if self._streams.simultaneous.asked(output):
+                self._jobs.append(output)
+        elif isinstance(output, Heard) and isinstance(output.message, TcpSide):
+            self._streams.simultaneous.told(output)
+        elif self._traversal is None:
             return
-        if isinstance(output, Heard):
+        elif isinstance(output, Heard):
             self._traversal.heard(output)
         else:
             self._traversal.seek(output.peer)
@@ -287,6 +348,9 @@ class MeshNode:
             return
         if isinstance(job, Called):
             await self._guard(self._streams.call(job))
+            return
+        if isinstance(job, Heard):
+            await self._guard(self._streams.answer(job))
             return
         async with self._dials:
             if isinstance(job, Probe):
@@ -371,7 +435,7 @@ class MeshNode:
                 number, connection.peer, now, time.time(), via=via, carrier=carrier, again=again
             ):
                 self._advance()
-                self._streams.link_made()
+                self._streams.link_made(connection.peer.node_id)
 
                 def on_frame(kind: int, data: bytes) -> None:
                     try:

@@ -1,5 +1,8 @@
 """What a node shows of its network: every member with its path, place and load. Pure."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from mesh.address import host_of
 from mesh.directory.facts import CarriedStreams, Load, Place, Where, Who
 from mesh.discovery.candidates import is_lan
@@ -12,24 +15,33 @@ from mesh.link.refusals import Refusals
 from mesh.model import NodeId
 from mesh.nat.facts import NatKind, parse_facts_untrusted
 from mesh.node.core import MeshCore
-from mesh.node.model import MeshStatus, PeerLoad, PeerPlace, PeerView, RefusedPeer
+from mesh.node.model import MeshStatus, NatStatus, PeerLoad, PeerPlace, PeerView, RefusedPeer
 
+NO_REASONS: Mapping[NodeId, str] = MappingProxyType({})
 SELF = "self"
 CONNECTED = "connected"
 KNOWN = "known"
 
 
-def peer_views(core: MeshCore, now: float, unix_s: float) -> list[PeerView]:
-    """Every known node, this one first, then by name."""
+def peer_views(
+    core: MeshCore, now: float, unix_s: float, reasons: Mapping[NodeId, str] = NO_REASONS
+) -> list[PeerView]:
+    """Every known node, this one first, then by name. `reasons`: why no path through NAT was found."""
     nodes = dict.fromkeys((*core.gossip.directory.members(), *core.connector.links))
     nodes.pop(core.node, None)
-    views = [_peer_view(core, node, now, unix_s) for node in nodes]
+    views = [_peer_view(core, node, now, unix_s, reasons.get(node, "")) for node in nodes]
     views.sort(key=lambda view: (view.state != CONNECTED, view.name, view.node))
     return [_peer_view(core, core.node, now, unix_s), *views]
 
 
 def mesh_status(
-    core: MeshCore, refusals: Refusals, seeds: list[str], *, owner: bool, counters: dict[str, int]
+    core: MeshCore,
+    refusals: Refusals,
+    seeds: list[str],
+    *,
+    owner: bool,
+    counters: dict[str, int],
+    nat: NatStatus | None = None,
 ) -> MeshStatus:
     """This node's network."""
     claim = core.membership.own.claim
@@ -48,6 +60,7 @@ def mesh_status(
             for row in refusals.rows()
         ],
         counters=counters,
+        nat=nat or NatStatus(),
     )
 
 
@@ -65,12 +78,13 @@ def mesh_counters(core: MeshCore, refusals: Refusals) -> dict[str, int]:
     return found
 
 
-def _peer_view(core: MeshCore, node: NodeId, now: float, unix_s: float) -> PeerView:
+def _peer_view(core: MeshCore, node: NodeId, now: float, unix_s: float, reason: str = "") -> PeerView:
     who, where = core.fact(node, Who), core.fact(node, Where)
     load, streams = core.fact(node, Load), core.fact(node, CarriedStreams)
     link = core.connector.links.get(node)
     rtt_s = link.pulse.rtt_s if link else None
-    since = unix_s - (now - link.up_at) if link else core.roll.first_seen.get(node, unix_s)
+    since = unix_s - (now - link.linked_at) if link else core.roll.first_seen.get(node, unix_s)
+    loss = link.pulse.loss(now) if link else None
     return PeerView(
         name=core.name_of(node),
         node=node.hex(),
@@ -86,6 +100,9 @@ def _peer_view(core: MeshCore, node: NodeId, now: float, unix_s: float) -> PeerV
         version=who.version if who else link.peer.program if link else "",
         since_unix_s=int(since),
         clock=link.peer.clock if link else "",
+        loss=None if loss is None else round(loss, 3),
+        path_since_unix_s=int(unix_s - (now - link.up_at)) if link else None,
+        why_relayed=reason if link and link.via is not None else "",
     )
 
 

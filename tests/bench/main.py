@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fwbench import machine, report
-from fwbench.bench import Bench, Row, run
-from fwbench.rows import glass, http, life, mesh, stream
+from fwbench.bench import Bench, OwnRow, Row, run
+from fwbench.network.nat_figures import chosen
+from fwbench.rows import glass, http, life, mesh, nat, quic, stream
 from fwbench.servers import ROOT
 from fwbench.summary import RowResult
 from rich.console import Console
@@ -19,7 +20,15 @@ from rich.table import Table
 CACHE = ROOT / ".cache" / "bench"
 WARM_S = 3.0
 _LOG_COLUMNS = 200  # tables in a log are not folded
-ROWS: tuple[Row, ...] = (*http.ROWS, *stream.ROWS, *life.ROWS, *glass.ROWS, *mesh.ROWS)
+ROWS: tuple[Row | OwnRow, ...] = (
+    *http.ROWS,
+    *stream.ROWS,
+    *life.ROWS,
+    *glass.ROWS,
+    *mesh.ROWS,
+    *nat.ROWS,
+    *quic.ROWS,
+)
 
 
 def main() -> int:
@@ -50,7 +59,14 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help="only these rows (see --list)")
     parser.add_argument("--list", action="store_true", help="name the rows and leave")
-    parser.add_argument("--rounds", type=int, help="rounds of each side (5; quick: 2)")
+    parser.add_argument("--rounds", type=int, help="rounds of each side (5; quick: 2; nat: 10)")
+    parser.add_argument(
+        "--pairs",
+        action="append",
+        default=[],
+        metavar="KIND,KIND",
+        help="of nat only these routers, or those of one KIND; may be given again",
+    )
     parser.add_argument("--seconds", type=float, help="seconds measured in each round (10; quick: 4)")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: for development only")
     parser.add_argument("--profile", action="store_true", help="also sample the node with py-spy")
@@ -62,12 +78,17 @@ def _options() -> argparse.Namespace:
     unknown = set(options.rows) - {row.name for row in ROWS}
     if unknown:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; see --list")
+    try:
+        chosen(options.pairs)
+    except ValueError as error:
+        parser.error(str(error))
+    options.rounds_asked = options.rounds
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.seconds = options.seconds or (4.0 if options.quick else 10.0)
     return options
 
 
-def _run(rows: Sequence[Row], options: argparse.Namespace) -> list[RowResult]:
+def _run(rows: Sequence[Row | OwnRow], options: argparse.Namespace) -> list[RowResult]:
     console = Console(stderr=True)
     if not console.is_terminal:
         console = Console(stderr=True, width=_LOG_COLUMNS)
@@ -83,7 +104,16 @@ def _run(rows: Sequence[Row], options: argparse.Namespace) -> list[RowResult]:
                 console.print(text, style="dim", highlight=False)
 
         bench = Bench(
-            CACHE, server_core, load_core, options.rounds, options.seconds, WARM_S, say, options.profile
+            CACHE,
+            server_core,
+            load_core,
+            options.rounds,
+            options.seconds,
+            WARM_S,
+            say,
+            options.profile,
+            options.rounds_asked,
+            tuple(options.pairs),
         )
         for row in rows:
             results.append(run(row, bench))

@@ -9,6 +9,7 @@ import trio
 from fwbench.load.control import run
 from fwbench.network.bulk import Receiver, Sender
 from fwbench.network.control import Service, obey
+from fwbench.network.nat_node import obey_rounds
 from fwbench.network.relay import Relay, Spliced
 from fwbench.network.specs import (
     DoorSpec,
@@ -39,6 +40,8 @@ def main(kind: str, spec: str) -> None:
             _serve(Swarm, spec, SwarmSpec)
         case "spliced":
             run(Spliced(msgspec.json.decode(spec, type=SplicedSpec)))
+        case "nat":
+            trio.run(obey_rounds)
         case "stranger":
             run(Stranger(msgspec.json.decode(spec, type=StrangerSpec)))
         case _:

@@ -200,12 +200,13 @@ class Internet(Lab):
             _ip("-n", host.namespace, "route", "add", "default", "via", GATEWAY, "dev", CABLE)
 
     def close(self, *hosts: Host, verdict: str = "drop") -> None:
-        """A firewall on each host as a home's router has it: what nobody there asked for gets `verdict`.
+        """A firewall on each host: what nobody there asked for gets `verdict`, and no UDP comes in at all.
 
         "drop", as most have it, or "reject".
         """
         for host in hosts:
-            _filter(host, "closed", "iif lo accept", "ct state established,related accept", verdict)
+            rules = ("meta l4proto udp drop", "ct state established,related accept", verdict)
+            _filter(host, "closed", "iif lo accept", *rules)
 
     def lose_first(self, source: Host, target: Host) -> None:
         """The first packet of the first connection from `source` to `target` is lost."""

@@ -61,7 +61,7 @@ class Machine:
 
     def start(self, *options: str) -> "Machine":
         """`fwnode run`; returns when it listens."""
-        mesh = ("--mesh", f"0.0.0.0:{MESH_PORT}", "--name", self.name)
+        mesh = ("--mesh", f"[::]:{MESH_PORT}", "--name", self.name)
         self.running = self._conftest.RunningNode(
             self.data_dir, *SETTINGS, *mesh, *options, prefix=self.host.prefix
         )

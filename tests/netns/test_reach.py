@@ -1,4 +1,4 @@
-"""Nodes behind firewalls that let nothing in unasked, on hosts with public addresses: who reaches whom, how.
+"""Nodes behind firewalls that let no connection in and no UDP at all: who reaches whom, and how.
 
 Every node is a member of every role. A firewalled one is linked by dialling out; two of them by way of a
 relay, and without it as soon as one of the firewalls is gone.
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.netns
 LINKED_S = 10.0  # joined -> linked by whatever way there is
 TOLD_S = 25.0  # a try to dial a firewalled node is given up after 10 s
 STANDBY_S = 10.0  # relay killed -> linked by the other one
-UPGRADE_S = 75.0  # firewall gone -> linked without the relay: looked for every 60 s
+UPGRADE_S = 75.0  # firewall gone -> linked without the relay: looked for every 60 s at the latest
 
 
 @pytest.fixture
@@ -190,10 +190,10 @@ def test_a_public_node_has_a_firewalled_one_dial_back(lab: Internet, machines: M
 
     def known() -> bool:
         nat = public.peers()["n2"]["nat"], firewalled.peers()["n1"]["nat"]
-        return nat == ("closed", "open")
+        return nat in (("closed", "open"), ("blocked", "open"))
 
     until(known, "each knows whether the other can be dialled", TOLD_S, began, lambda: str(public.peers()))
-    until(lambda: first.peers()["n2"]["nat"] == "closed", "so does the first one", TOLD_S, began)
+    until(lambda: first.peers()["n2"]["nat"] in ("closed", "blocked"), "so does the first one", TOLD_S, began)
 
 
 def test_a_relay_without_a_budget_refuses_and_both_sides_say_so(
@@ -231,10 +231,10 @@ def test_a_relay_without_a_budget_refuses_and_both_sides_say_so(
 
 
 def test_without_the_firewall_they_need_no_relay(parted: Parted) -> None:
-    """They look every minute. The last test here: others have had their time meanwhile."""
+    """They look again and again. The last test here: others have had their time meanwhile."""
     parted.open()
     until(
-        lambda: parted.paths == {"direct"},
+        lambda: parted.paths <= {"direct", "punched"},
         "linked without a relay",
         UPGRADE_S,
         parted.opened_at,

@@ -18,12 +18,14 @@ from mesh.link.control import (
     Forward,
     Forwarded,
     Hold,
+    OpenTcp,
     Ping,
     Pong,
     RelayAsk,
     RelayDeny,
     RelayGrant,
     RelayOffer,
+    TcpSide,
     Tried,
     Try,
     encode,
@@ -50,6 +52,8 @@ MESSAGES: st.SearchStrategy[Control] = st.one_of(
     st.builds(Tried, TICKET, st.booleans(), REASON),
     st.builds(Bye, REASON),
     st.builds(Hold, st.booleans()),
+    st.builds(OpenTcp, TICKET, st.booleans()),
+    st.builds(TcpSide, TICKET, st.lists(ADDRESS, max_size=ADDRESSES_MAX)),
 )
 T, N = b"t" * 16, b"n" * 32
 
@@ -91,7 +95,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.integers(-1, 16), st.lists(JSON, max_size=4))
+@given(st.integers(-1, 20), st.lists(JSON, max_size=4))
 def test_other_shapes(kind: int, fields: list[object]) -> None:
     try:
         parse_control_untrusted(msgspec.msgpack.encode([kind, *fields]))
@@ -108,6 +112,9 @@ def test_other_shapes(kind: int, fields: list[object]) -> None:
         CallMe(T, ["a:1"] * (ADDRESSES_MAX + 1)),
         CallMe(T, ["a" * (ADDRESS_CHARS_MAX + 1)]),
         CallMe(T[:15], []),
+        OpenTcp(T + b"t", False),
+        TcpSide(T, ["a:1"] * (ADDRESSES_MAX + 1)),
+        TcpSide(T, ["a" * (ADDRESS_CHARS_MAX + 1)]),
         RelayAsk(N + b"n", T),
         RelayGrant(T, T + b"t"),
         RelayDeny(T, "r" * (REASON_CHARS_MAX + 1)),

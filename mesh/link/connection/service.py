@@ -18,8 +18,9 @@ import trio
 from mesh.address import show_address
 from mesh.errors import MeshError, Refused, Unavailable, WireError
 from mesh.identity.claim import Chain, parse_chain_untrusted
-from mesh.identity.key import SecretKey, verify
+from mesh.identity.key import SecretKey
 from mesh.identity.membership import Checked, Membership
+from mesh.link import greeting
 from mesh.link.certificate import make_certificate, node_of_untrusted
 from mesh.link.hello import (
     ARGUMENT_BYTES_MAX,
@@ -30,10 +31,8 @@ from mesh.link.hello import (
     HelloReader,
     ServerHello,
     Verdict,
-    challenge,
     pack,
     parse_answer_untrusted,
-    parse_server_hello_untrusted,
     parse_verdict_untrusted,
     refusal,
     verdict,
@@ -42,7 +41,7 @@ from mesh.link.knock import NONCE_BYTES as KNOCK_NONCE_BYTES
 from mesh.link.knock import OtherVersion, check_knock_untrusted, make_knock
 from mesh.link.model import CONTROL, PROTOCOL_VERSION, Peer
 from mesh.link.text import one_line
-from mesh.model import NodeId, short
+from mesh.model import NodeId
 
 HANDSHAKE_S = 10.0  # four round trips of the slowest home link, with retransmissions
 RETRY_S = 5.0
@@ -364,35 +363,27 @@ class _Greeting:
         server = await self._start_as_client()
         took_s = trio.current_time() - began
         try:
-            hello = parse_server_hello_untrusted(await self._receive())
-            chain = parse_chain_untrusted(hello.chain)
-            checked = self._believe(hello, chain, server, expect)
+            hello, checked = greeting.believe(self._own, await self._receive(), server, expect)
         except (Refused, WireError, Unavailable) as error:
             await self._tell(refusal(str(error)))
             raise LinkRefused(str(error), by_us=True, node_id=server) from None
-        network = self._own.membership.network
-        signature = self._own.key.sign(challenge(network, hello.nonce, self._own.node_id, server))
-        own = self._own.membership.own.data
+        answer = greeting.client_hello(self._own, hello, server, purpose, argument, self._remote)
         began = trio.current_time()
-        await self._send(
-            ClientHello(self._own.program, own, signature, purpose, argument, self._remote[:TEXT_LENGTH_MAX])
-        )
+        await self._send(answer)
         said = await self._hear_verdict(server)
         if not said.ok:
             raise LinkRefused(said.reason, by_us=False, node_id=server)
         took_s = min(took_s, trio.current_time() - began)
-        peer = self._peer(checked, hello.program, hello.observed, took_s, dialled=True)
+        peer = greeting.peer_of(
+            checked, hello.program, hello.observed, remote=self._remote, round_trip_s=took_s, dialled=True
+        )
         return SecureConnection(self._sock, peer, purpose, argument)
 
     async def answer(self) -> SecureConnection:
         await self._start_as_server()
         nonce = secrets.token_bytes(NONCE_BYTES)
-        own = self._own
-        chain = own.membership.own.data
         began = trio.current_time()
-        await self._send(
-            ServerHello(PROTOCOL_VERSION, own.program, chain, nonce, self._remote[:TEXT_LENGTH_MAX])
-        )
+        await self._send(greeting.server_hello(self._own, nonce, self._remote))
         try:
             answer = parse_answer_untrusted(await self._receive())
         except WireError as error:
@@ -402,14 +393,15 @@ class _Greeting:
             raise LinkRefused(answer.reason, by_us=False)
         shown: NodeId | None = None
         try:
-            found = parse_chain_untrusted(answer.chain)
-            shown = found.node_id
-            self._prove(answer, nonce, shown)
-            checked = own.check(found, shown)
+            chain = parse_chain_untrusted(answer.chain)
+            shown = chain.node_id
+            checked = greeting.prove(self._own, answer, nonce, chain)
         except (Refused, WireError, Unavailable) as error:
             await self._refuse(error, shown)
         await self._send(verdict(""))
-        peer = self._peer(checked, answer.program, answer.observed, took_s, dialled=False)
+        peer = greeting.peer_of(
+            checked, answer.program, answer.observed, remote=self._remote, round_trip_s=took_s, dialled=False
+        )
         return SecureConnection(self._sock, peer, answer.purpose, answer.argument)
 
     async def _start_as_client(self) -> NodeId:
@@ -443,21 +435,6 @@ class _Greeting:
             refused = getattr(self._sock, "refusal", "") or f"it is no node of fwnode: {_why(error)}"
             raise LinkRefused(refused, by_us=True) from None
 
-    def _believe(self, hello: ServerHello, chain: Chain, server: NodeId, expect: NodeId | None) -> Checked:
-        if expect is not None and server != expect:
-            raise Refused(f"it is the node {short(server)}, not {short(expect)} that was expected there")
-        if hello.version != PROTOCOL_VERSION:
-            raise Refused(
-                f"it speaks version {hello.version} of the mesh's protocol, this node {PROTOCOL_VERSION}: "
-                "update the older"
-            )
-        return self._own.check(chain, server)
-
-    def _prove(self, answer: ClientHello, nonce: bytes, shown: NodeId) -> None:
-        message = challenge(self._own.membership.network, nonce, shown, self._own.node_id)
-        if not verify(shown, message, answer.signature):
-            raise Refused("it does not have the key of the node that it says it is")
-
     async def _refuse(self, error: MeshError, node_id: NodeId | None) -> None:
         await self._tell(verdict(str(error)))
         raise LinkRefused(str(error), by_us=True, node_id=node_id)
@@ -467,20 +444,6 @@ class _Greeting:
             return parse_verdict_untrusted(await self._receive())
         except WireError as error:
             raise LinkRefused(str(error), by_us=True, node_id=server) from None
-
-    def _peer(self, checked: Checked, program: str, observed: str, took_s: float, *, dialled: bool) -> Peer:
-        return Peer(
-            node_id=checked.node_id,
-            name=checked.name,
-            roles=checked.roles,
-            chain=checked.chain,
-            program=program,
-            clock=checked.clock,
-            remote=self._remote,
-            observed=observed,
-            dialled=dialled,
-            round_trip_s=took_s,
-        )
 
     async def _send(self, message: ServerHello | ClientHello | ClientRefusal | Verdict) -> None:
         data = pack(message)

@@ -27,6 +27,7 @@ IDLE_S = 12.0  # as a link's: dead after this silence
 KEEPALIVE_S = 5.0  # of silence on a connection whose only streams are bulk: then it pings
 INITIAL_RTT_S = 0.1  # first retransmission after twice that (RFC 9002 6.2.2): most homes are nearer
 CONNECTION_BYTES_MAX = 1 << 60  # no bound: the windows of its streams are
+TICK_S = 1e-6  # what sums of times may be off by: a deadline is over when it is met
 REASON_BYTES_MAX = 200  # of the words that close a connection
 
 ACCESS_DENIED = QuicErrorCode.CRYPTO_ERROR + 49  # RFC 8446 6, RFC 9001 4.8: the knock was for another network
@@ -147,7 +148,7 @@ class Machine:
 
     def on_deadline(self, now: float) -> None:
         """Time passed."""
-        self._transport.handle_timer(now)
+        self._transport.handle_timer(now + TICK_S)
         self._settle()
 
     def take_ids(self) -> list[tuple[bytes, bool]]:

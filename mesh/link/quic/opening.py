@@ -26,8 +26,8 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from mesh.address import split_address
 from mesh.errors import Refused, WireError
+from mesh.link.quic.packet import CONNECTION_ID_BYTES
 
-CONNECTION_ID_BYTES = 8  # of ours: 64 bits that a stranger would have to guess to be let in to a connection
 FIRST_BYTES_MIN = 1200  # RFC 9000 14.1
 FRAMES_MAX = 64  # of a first packet: aioquic sends two, other clients some ten
 LOOKS_PER_S, LOOKS_BURST = 400.0, 200.0  # first datagrams opened; at 0.1 ms each 4 % of a core

@@ -81,6 +81,15 @@ class Recovery(QuicPacketRecovery):
         """Smoothed, 0 before it was measured."""
         return self._rtt_smoothed
 
+    @property
+    def timeouts(self) -> int:
+        """Probe timeouts since anything was acknowledged."""
+        return self._pto_count
+
+    def resize(self, size: int) -> None:
+        """Datagrams have another size now."""
+        self.window.datagram_bytes = self.pacer.datagram_bytes = size
+
     def sent(self, packets: list[BulkPacket], count: int, now: float, space: QuicPacketSpace) -> None:
         """Packets left, `count` bytes in all."""
         sent: dict[int, Any] = space.sent_packets

@@ -13,20 +13,19 @@ from typing import Protocol, TypeAlias
 import trio
 
 from mesh.address import group_of, host_of
-from mesh.errors import MeshError, RemoteError, StateError, Unavailable, WireError
+from mesh.errors import MeshError, RemoteError, Unavailable, WireError
 from mesh.link.certificate import node_of_untrusted
 from mesh.link.connection.service import HANDSHAKE_S, RETRY_S, Credentials, LinkRefused
 from mesh.link.hello import ARGUMENT_BYTES_MAX, TEXT_LENGTH_MAX
 from mesh.link.knock import NONCE_BYTES as KNOCK_NONCE_BYTES
 from mesh.link.knock import OtherVersion, check_knock_untrusted, make_knock
 from mesh.link.limits import ConnectionLimits
-from mesh.link.model import CONTROL, PROTOCOL_VERSION, Peer
+from mesh.link.model import CONTROL, PROTOCOL_VERSION
 from mesh.link.quic.greet.service import greet_as_client, greet_as_server, receive_header
-from mesh.link.quic.header import pack_header
 from mesh.link.quic.inbox import Stream
+from mesh.link.quic.link.service import QuicLink
 from mesh.link.quic.machine import (
     ACCESS_DENIED,
-    CLOSED,
     CONNECTION_REFUSED,
     FAULT,
     IDLE_S,
@@ -41,7 +40,6 @@ from mesh.link.quic.opening import (
     ANSWERS_BURST,
     ANSWERS_PER_S,
     BUSY_HANDSHAKES,
-    CONNECTION_ID_BYTES,
     LOOKS_BURST,
     LOOKS_PER_S,
     Answers,
@@ -52,14 +50,15 @@ from mesh.link.quic.opening import (
     look_untrusted,
     server_name_untrusted,
 )
+from mesh.link.quic.packet import CONNECTION_ID_BYTES
 from mesh.link.quic.stream.service import QuicStream
 from mesh.link.quic.transport import Transport
 from mesh.link.refusals import Refusals
 from mesh.model import NodeId
 
 CONNECTIONS_MAX = 512  # at a time; an active view has tens, a punched path is for homes
+FEW_LINKS = 32  # among which the next deadline is looked for at once; with more the loop wakes for nothing
 HEADER_S = 5.0  # for a stream to say what it is for
-LINGER_S = 1.0  # for the last bytes of the last stream to be acknowledged
 FAREWELLS_MAX = 64  # connections whose last word is said again to a peer that missed it
 FAREWELL_TIMES = 4
 
@@ -73,93 +72,6 @@ class Port(Protocol):
     def send(self, number: int, address: str, datagrams: Sequence[bytes], ttl: int | None = None) -> None:
         """Send datagrams from a socket; what cannot be sent at once is lost."""
         ...
-
-
-class QuicLink:
-    """One QUIC connection to a member. Streams are opened by either side; it ends with the last of them."""
-
-    def __init__(self, endpoint: "QuicEndpoint", machine: Machine) -> None:
-        """For QuicEndpoint."""
-        self.machine = machine
-        self.peer: Peer | None = None  # None until the greeting is over
-        self.first: Stream | None = None  # the one that the server opened for the greeting
-        self.deadline = inf
-        self.linger_until = inf
-        self.pinged_at = 0.0
-        self.ids: set[bytes] = set()
-        self._endpoint = endpoint
-        self._changed = trio.Event()
-        machine.on_change = self.changed
-
-    @property
-    def reason(self) -> str:
-        """Why it ended, "" while it lives."""
-        return "" if self.machine.ended is None else (self.machine.ended.reason or "closed")
-
-    @property
-    def remote(self) -> str:
-        """The peer's "host:port" now: it changes when its router gives it another."""
-        return self.machine.path[0]
-
-    async def open_stream(self, purpose: str, argument: bytes = b"") -> QuicStream:
-        """A further stream to the peer. Raises Unavailable when the connection is over or has too many."""
-        assert self.peer is not None, "opened before the greeting"
-        assert 0 < len(purpose) <= TEXT_LENGTH_MAX
-        assert len(argument) <= ARGUMENT_BYTES_MAX
-        stream = QuicStream(self, self.open(), self.peer, purpose, argument)
-        try:
-            await stream.send_all(pack_header(purpose, argument))
-        except BaseException as error:
-            stream.close()
-            if isinstance(error, trio.BrokenResourceError):
-                raise Unavailable(str(error), RETRY_S) from None
-            raise
-        stream.bytes_out = 0
-        return stream
-
-    def close(self, reason: str, code: int = CLOSED) -> None:
-        """End the connection and all its streams now."""
-        self.machine.close(reason, code)
-        self.flush()
-
-    def leave(self, reason: str) -> None:
-        """End the connection when what was said on its streams has arrived."""
-        for stream in list(self.machine.streams.values()):
-            self.machine.finish(stream)
-        self.let_go()
-
-    def flush(self) -> None:
-        """Send what there is to send now."""
-        self._endpoint.flush_one(self)
-
-    def let_go(self) -> None:
-        """A stream was closed; with the last of them the connection ends."""
-        if not self.machine.streams and self.linger_until == inf:
-            self.linger_until = trio.current_time() + LINGER_S
-        self.flush()
-
-    def open(self) -> Stream:
-        """A new stream, bare. Raises Unavailable."""
-        if self.machine.ended is not None or self.linger_until != inf:
-            raise Unavailable(f"the connection was closed: {self.reason}", RETRY_S)
-        try:
-            return self.machine.open()
-        except StateError as error:
-            raise Unavailable(str(error), RETRY_S) from None
-
-    def meet(self, peer: Peer) -> None:
-        """The greeting is over."""
-        self.peer = peer
-        self.changed()
-
-    async def wait(self) -> None:
-        """Wait until the connection, or who it is with, changed."""
-        await self._changed.wait()
-
-    def changed(self) -> None:
-        """Wake those who wait."""
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
 
 
 @dataclass(slots=True)
@@ -204,6 +116,7 @@ class QuicEndpoint:
         self._farewells: dict[bytes, tuple[list[tuple[bytes, Path]], int]] = {}
         self._dirty: dict[QuicLink, None] = {}
         self._jobs: list[_Job] = []
+        self._now = 0.0  # while a batch of datagrams is received
         self._wake = trio.Event()
         self._sleep = trio.CancelScope()
 
@@ -223,13 +136,15 @@ class QuicEndpoint:
             self._on_stray(number, data, source)
             return
         try:
-            link.machine.receive(data, (source, number), trio.current_time())
+            now = self._now = self._now or trio.current_time()  # once for a batch
+            link.machine.receive(data, (source, number), now)
         except Exception as error:  # one connection's fault is its own
             self._fail(link, error)
         self._dirty[link] = None
 
     def flush(self) -> None:
         """Send what the datagrams since the last flush gave rise to."""
+        self._now = 0.0
         dirty, self._dirty = self._dirty, {}
         for link in dirty:
             self.flush_one(link)
@@ -260,9 +175,12 @@ class QuicEndpoint:
     def _set_deadline(self, link: QuicLink, due: float) -> None:
         heard_at = link.machine.heard_at
         quiet_at = max(heard_at, link.pinged_at) + KEEPALIVE_S
+        before = link.deadline
         link.deadline = min(due, link.linger_until, quiet_at, heard_at + IDLE_S)
         if link.deadline < self._sleep.deadline:
             self._sleep.deadline = link.deadline
+        elif before == self._sleep.deadline < link.deadline and len(self._links) <= FEW_LINKS:
+            self._sleep.deadline = min(each.deadline for each in self._links)
 
     def _on_deadline(self, link: QuicLink, now: float) -> None:
         machine = link.machine
@@ -514,7 +432,7 @@ class QuicEndpoint:
     # --- keeping account
 
     def _add(self, machine: Machine) -> QuicLink:
-        link = QuicLink(self, machine)
+        link = QuicLink(machine, self.flush_one)
         self._links[link] = None
         for number, new in machine.take_ids():
             self._route(link, number, new)

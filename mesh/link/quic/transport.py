@@ -9,7 +9,7 @@ publish: its version is pinned, and the tests of this room fail when one of them
 
 from typing import Any
 
-from aioquic._crypto import CryptoError
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     MAX_STREAM_DATA_FRAME_CAPACITY,
@@ -17,17 +17,33 @@ from aioquic.quic.connection import (
     QuicConnection,
     QuicConnectionError,
     QuicConnectionState,
+    QuicNetworkPath,
     QuicReceiveContext,
 )
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.events import ConnectionTerminated
-from aioquic.quic.packet import QuicFrameType, decode_packet_number
-from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.packet import QuicFrameType, QuicPacketType, push_ack_frame
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicSentPacket
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch, Group
 
 from mesh.link.quic.inbox import Stream
+from mesh.link.quic.mtu import BASE_BYTES, SILENT_TIMEOUTS, PathMtu
+from mesh.link.quic.packet import (
+    CONNECTION_ID_BYTES,
+    FORM_MASK,
+    ID_END,
+    OVERHEAD_BYTES,
+    SAMPLE_AT,
+    SAMPLE_BYTES,
+    SHORT_HEADER,
+    CryptoError,
+    as_variable,
+    seal,
+    unseal_untrusted,
+    variable_untrusted,
+)
 from mesh.link.quic.recovery import BulkPacket, Recovery
 
 STREAM_WINDOW_BYTES = 1 << 20  # of a stream that is read as fast as it comes: 80 Mb/s at 100 ms
@@ -36,13 +52,10 @@ SHARED_WINDOW_BYTES = 8 << 20  # what all streams of a connection have beside th
 STREAMS_MAX = 64  # that each side may have open at a time
 SEND_BUFFER_BYTES = 1 << 20  # of a stream, written and not yet acknowledged: its window's size, to fill that
 
-SHORT_HEADER, FORM_MASK = 0x40, 0xC0  # RFC 9000 17.3.1
-HEADER_BYTES = 11  # of what is made here: first byte, connection id, two bytes of packet number
-ID_END = 9
-SAMPLE_AT, SAMPLE_BYTES = ID_END + 4, 16  # RFC 9001 5.4.2
-TAG_BYTES = 16
+ACK_PACKETS = 10  # that are acknowledged together; the first window's
+ACK_DELAY_S = 0.005  # of fewer; below the 25 ms that every peer allows for (RFC 9000 18.2)
+KEY_PACKETS = 1 << 22  # sealed with one key: half of what AES-GCM is good for (RFC 9001 6.6)
 STREAM_WITH_OFFSET = 0x0C  # RFC 9000 19.8: to the end of the packet
-FRAME_BYTES_MAX = 1 + 4 + 8  # type, stream, offset
 
 
 class Transport(QuicConnection):
@@ -79,6 +92,12 @@ class Transport(QuicConnection):
         self._consumed: dict[int, int] = {}
         self._extra: dict[int, int] = {}  # of each stream's window, beyond the first
         self._shared_bytes = 0
+        self._ack_delay = ACK_DELAY_S
+        self._owed = 0  # packets to be acknowledged
+        self._sealed = 0  # packets since the keys changed
+        self._heard_at = 0.0
+        self._mtu = PathMtu()
+        self._sized: Any = None  # the path whose size that is
 
     # --- what is read and written
 
@@ -151,37 +170,34 @@ class Transport(QuicConnection):
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """As aioquic's. Raises nothing that a peer can cause."""
         if (
-            not self._handshake_confirmed
+            not self._is_plain()
             or data[0] & FORM_MASK != SHORT_HEADER
-            or self._state is not QuicConnectionState.CONNECTED
-            or self._close_pending
             or len(data) < SAMPLE_AT + SAMPLE_BYTES
             or data[1:ID_END] != self.host_cid
+            or addr != self._network_paths[0].addr
+            or not self._receive_short(data, now)
         ):
             super().receive_datagram(data, addr, now)
-            return
-        path = self._network_paths[0]
-        if addr != path.addr or not path.is_validated or not self._receive_short(data, now):
-            super().receive_datagram(data, addr, now)
+
+    def _is_plain(self) -> bool:
+        """Whether the connection is past its handshake, on a path that was validated, and not ending."""
+        return (
+            self._handshake_confirmed
+            and self._state is QuicConnectionState.CONNECTED
+            and not self._close_pending
+            and self._network_paths[0].is_validated
+        )
 
     def _receive_short(self, data: bytes, now: float) -> bool:
         """A packet on the path that is used. False: it is for aioquic, nothing was done."""
-        keys, space = self._cryptos[Epoch.ONE_RTT].recv, self._spaces[Epoch.ONE_RTT]
-        if keys.hp is None or keys.aead is None:
-            return False
-        mask = keys.hp._mask(data[SAMPLE_AT : SAMPLE_AT + SAMPLE_BYTES])
-        first = data[0] ^ (mask[0] & 0x1F)
-        if first & 0x18 or (first >> 2) & 1 != keys.key_phase:
-            return False  # reserved bits, a key update
-        length = (first & 3) + 1
-        end = ID_END + length
-        hidden = int.from_bytes(data[ID_END:end], "big") ^ int.from_bytes(mask[1 : 1 + length], "big")
-        number = decode_packet_number(hidden, length * 8, space.expected_packet_number)
-        header = b"%c%b%b" % (first, data[1:ID_END], hidden.to_bytes(length, "big"))
+        space = self._spaces[Epoch.ONE_RTT]
         try:
-            plain = keys.aead.decrypt(data[end:], header, number)
+            found = unseal_untrusted(self._cryptos[Epoch.ONE_RTT].recv, data, space.expected_packet_number)
         except CryptoError:
             return True  # forged or damaged: dropped
+        if found is None:
+            return False
+        number, plain = found
         if number in space.received_packets:
             return True
         if number > space.expected_packet_number:
@@ -189,18 +205,26 @@ class Transport(QuicConnection):
         eliciting = self._take_frames(plain, now)
         if eliciting is None:
             return True
-        self._close_at = now + self._idle_timeout()
+        if now != self._heard_at:
+            self._heard_at, self._close_at = now, now + self._idle_timeout()
         self._ack_eliciting_sent_since_receipt = False
+        if eliciting:
+            self._owe_acknowledgement(number != space.largest_received_packet + 1, space, now)
         if number > space.largest_received_packet:
-            space.largest_received_packet = number
-            space.largest_received_time = now
+            space.largest_received_packet, space.largest_received_time = number, now
         space.ack_queue.add(number)
         space.received_packets.add(number)
         if len(space.ack_queue) > MAX_ACK_RANGES:
             space.ack_queue.shift()
-        if eliciting and space.ack_at is None:
-            space.ack_at = now + self._ack_delay
         return True
+
+    def _owe_acknowledgement(self, gap: bool, space: QuicPacketSpace, now: float) -> None:
+        """Soon, or now: after a gap (RFC 9000 13.2.1), or when many are owed."""
+        self._owed += 1
+        if gap or self._owed >= ACK_PACKETS:
+            space.ack_at = 0.0
+        elif space.ack_at is None:
+            space.ack_at = now + ACK_DELAY_S
 
     def _take_frames(self, plain: bytes, now: float) -> bool | None:
         """Whether the packet wants an acknowledgement; None when it ended the connection."""
@@ -239,9 +263,9 @@ class Transport(QuicConnection):
         kind, at = plain[at], at + 1
         if kind & 1:
             return 0  # the last piece
-        number, at = _variable(plain, at, size)
-        offset, at = _variable(plain, at, size) if kind & 4 else (0, at)
-        length, at = _variable(plain, at, size) if kind & 2 else (size - at, at)
+        number, at = variable_untrusted(plain, at, size)
+        offset, at = variable_untrusted(plain, at, size) if kind & 4 else (0, at)
+        length, at = variable_untrusted(plain, at, size) if kind & 2 else (size - at, at)
         end = at + length
         stream, inbox = self._streams.get(number), self.inboxes.get(number)
         if end > size or length <= 0 or stream is None or inbox is None:
@@ -264,110 +288,183 @@ class Transport(QuicConnection):
     # --- the short way out
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """As aioquic's: first what is only pieces of streams, then all else."""
-        bulk: list[tuple[bytes, Any]] = []
+        """As aioquic's: first what is only pieces of streams or acknowledgements, then all else."""
         if not self._network_paths:
-            return bulk  # a server that has heard nothing
+            return []  # a server that has heard nothing
+        sent: list[bytes] = []
+        if self._is_plain() and not self._probe_pending:
+            keys = self._cryptos[Epoch.ONE_RTT]
+            if not keys._update_key_requested and len(self._peer_cid.cid) == CONNECTION_ID_BYTES:
+                sent = self._send_short(keys, now)
+                if not self._has_more(now):
+                    return self._addressed(sent)
         for space in self._spaces.values():
             if space.ack_at == now:
                 space.ack_at = (
-                    0.0  # aioquic takes it for due only later, and asks to be woken at once until then
+                    0.0  # aioquic takes it for due only after that moment, and would wake until then
                 )
-        if (
-            self._handshake_confirmed
-            and self._state is QuicConnectionState.CONNECTED
-            and not self._close_pending
-            and not self._probe_pending
-            and self._network_paths[0].is_validated
-        ):
-            bulk = self._send_bulk(now)
-        return bulk + super().datagrams_to_send(now)
+        return self._addressed(sent) + super().datagrams_to_send(now)
 
-    def _send_bulk(self, now: float) -> list[tuple[bytes, Any]]:
-        """Full packets, as many as the window and the pacer let go."""
-        size = self._max_datagram_size
-        left = (self._recovery.window.congestion_window - self._recovery.window.bytes_in_flight) // size
-        left = min(left, self._recovery.pacer.packets(now))
-        keys = self._cryptos[Epoch.ONE_RTT]
-        if left <= 0 or keys._update_key_requested:
-            return []
-        datagrams: list[tuple[bytes, Any]] = []
-        for stream in list(self._streams_queue):
-            sender = stream.sender
-            if sender.buffer_is_empty or stream.is_blocked or sender._reset_error_code is not None:
-                continue
-            sent = self._send_pieces(stream, keys, left, now)
-            if sent:
-                datagrams += sent
-                left -= len(sent)
+    def _addressed(self, datagrams: list[bytes]) -> list[tuple[bytes, Any]]:
+        addr = self._network_paths[0].addr
+        return [(data, addr) for data in datagrams]
+
+    def _send_short(self, keys: CryptoPair, now: float) -> list[bytes]:
+        """Pieces of streams, as many as the window and the pacer let go, and an acknowledgement."""
+        self._watch_size(now)
+        sent = self._send_probe_of_size(keys, now)
+        window, pacer = self._recovery.window, self._recovery.pacer
+        left = (window.congestion_window - window.bytes_in_flight) // self._max_datagram_size
+        waiting = [stream for stream in self._streams_queue if _may_send(stream)] if left > 0 else []
+        if waiting:
+            left = min(left, pacer.packets(now))
+        for stream in waiting:
+            if left <= 0:
+                break
+            pieces = self._send_pieces(stream, keys, left, now)
+            if pieces:
+                sent += pieces
+                left -= len(pieces)
                 self._streams_queue.remove(stream)  # others first, the next time
                 self._streams_queue.append(stream)
-                if not left:
-                    break
+        space = self._spaces[Epoch.ONE_RTT]
+        if space.ack_at is not None and space.ack_at <= now:
+            sent += self._send_acknowledgement(keys, space, now)
+        return sent
+
+    def _send_pieces(self, stream: QuicStream, keys: CryptoPair, most: int, now: float) -> list[bytes]:
+        """Up to `most` packets of a stream's first range that waits to be sent."""
+        sender = stream.sender
+        begin, end = sender._pending[0].start, sender._pending[0].stop
+        until = min(
+            end,
+            stream.max_stream_data_remote,
+            sender.highest_offset + self._remote_max_data - self._remote_max_data_used,
+        )
+        frame = bytes((STREAM_WITH_OFFSET,)) + as_variable(stream.stream_id or 0)
+        room = self._max_datagram_size - OVERHEAD_BYTES - len(frame)
+        plains: list[bytes] = []
+        packets: list[BulkPacket] = []
+        at, number, base = begin, self._packet_number, sender._buffer_start
+        with memoryview(sender._buffer) as view:
+            while len(plains) < most and at < until:
+                offset = as_variable(at)
+                stop = min(at + room - len(offset), until)
+                if stop == sender._buffer_fin:
+                    break  # the end has to be said with it
+                plain = b"".join((frame, offset, view[at - base : stop - base]))
+                packets.append(BulkPacket(number, len(plain) + OVERHEAD_BYTES, now, sender, at, stop))
+                plains.append(plain)
+                number += 1
+                at = stop
+        if not plains:
+            return []
+        datagrams = seal(keys, self._peer_cid.cid, self._packet_number, plains)
+        self._packet_number = number
+        sender._pending.subtract(begin, at)
+        if at > sender.highest_offset:
+            self._remote_max_data_used += at - sender.highest_offset
+            sender.highest_offset = at
+        if not len(sender._pending) and not sender._pending_eof:
+            sender.buffer_is_empty = True
+        self._book(packets, sum(map(len, datagrams)), now)
         return datagrams
 
-    def _send_pieces(
-        self, stream: QuicStream, keys: CryptoPair, most: int, now: float
-    ) -> list[tuple[bytes, Any]]:
-        """Up to `most` full packets of a stream's first range that waits to be sent."""
-        sender, number = stream.sender, stream.stream_id or 0
-        if not len(sender._pending):
-            return []
-        at, until = sender._pending[0].start, sender._pending[0].stop
-        until = min(until, stream.max_stream_data_remote)
-        until = min(until, sender.highest_offset + self._remote_max_data - self._remote_max_data_used)
-        begin, space = at, self._spaces[Epoch.ONE_RTT]
-        frame = bytes((STREAM_WITH_OFFSET,)) + _as_variable(number)
-        room = self._max_datagram_size - HEADER_BYTES - TAG_BYTES - len(frame)
-        first = SHORT_HEADER | keys.key_phase << 2 | 1
-        headers: list[bytes] = []
-        sealed: list[bytes] = []
-        packets: list[BulkPacket] = []
-        start = bytes((first,)) + self._peer_cid.cid
-        assert keys.send.aead is not None
-        encrypt, packet_number = keys.send.aead.encrypt, self._packet_number
-        with memoryview(sender._buffer) as view:
-            while len(sealed) < most:
-                offset = _as_variable(at)
-                stop = at + room - len(offset)
-                if stop > until or stop == sender._buffer_fin:
-                    break
-                begins = at - sender._buffer_start
-                header = start + (packet_number & 0xFFFF).to_bytes(2, "big")
-                plain = b"".join((frame, offset, view[begins : begins + stop - at]))
-                sealed.append(encrypt(plain, header, packet_number))
-                headers.append(header)
-                packets.append(BulkPacket(packet_number, self._max_datagram_size, now, sender, at, stop))
-                packet_number += 1
-                at = stop
-        if not sealed:
-            return []
-        self._packet_number = packet_number
-        self._book(stream, packets, begin, at, now, space)
-        addr = self._network_paths[0].addr
-        return [(datagram, addr) for datagram in _protect(keys, headers, sealed)]
-
-    def _book(
-        self,
-        stream: QuicStream,
-        packets: list[BulkPacket],
-        start: int,
-        stop: int,
-        now: float,
-        space: QuicPacketSpace,
-    ) -> None:
+    def _book(self, packets: list[BulkPacket], count: int, now: float) -> None:
         """Write down what was sent, as aioquic would have."""
-        sender = stream.sender
-        sender._pending.subtract(start, stop)
-        if stop > sender.highest_offset:
-            self._remote_max_data_used += stop - sender.highest_offset
-            sender.highest_offset = stop
-        count = len(packets) * self._max_datagram_size
-        self._recovery.sent(packets, count, now, space)
+        self._recovery.sent(packets, count, now, self._spaces[Epoch.ONE_RTT])
         self._network_paths[0].bytes_sent += count
         if not self._ack_eliciting_sent_since_receipt:
             self._close_at = now + self._idle_timeout()
             self._ack_eliciting_sent_since_receipt = True
+        self._sealed += len(packets)
+        if self._sealed >= KEY_PACKETS:
+            self._sealed = 0
+            self.request_key_update()
+
+    def _send_acknowledgement(self, keys: CryptoPair, space: QuicPacketSpace, now: float) -> list[bytes]:
+        """One packet with nothing else in it."""
+        self._owed = 0
+        space.ack_at = None
+        if not len(space.ack_queue):
+            return []
+        delay = int((now - (space.largest_received_time or now)) * 1e6) >> self._local_ack_delay_exponent
+        room = self._max_datagram_size - OVERHEAD_BYTES
+        buffer = Buffer(capacity=room)
+        buffer.push_uint_var(QuicFrameType.ACK)
+        push_ack_frame(buffer, space.ack_queue, max(0, delay), room - 1)
+        datagrams = seal(keys, self._peer_cid.cid, self._packet_number, [buffer.data])
+        handler = (self._on_ack_delivery, (space, space.largest_received_packet))
+        self._book_other(handler, len(datagrams[0]), now, eliciting=False)
+        return datagrams
+
+    def _send_probe_of_size(self, keys: CryptoPair, now: float) -> list[bytes]:
+        """A datagram that finds out whether the path carries its size."""
+        size = self._mtu.due(now)
+        if not size:
+            return []
+        plain = bytes((QuicFrameType.PING,)).ljust(size - OVERHEAD_BYTES, bytes((QuicFrameType.PADDING,)))
+        datagrams = seal(keys, self._peer_cid.cid, self._packet_number, [plain])
+        self._book_other((self._on_probe_of_size, (size,)), size, now, eliciting=True)
+        return datagrams
+
+    def _on_probe_of_size(self, delivery: QuicDeliveryState, size: int) -> None:
+        if delivery is QuicDeliveryState.ACKED:
+            self._mtu.arrived(size, self._heard_at)
+        else:
+            self._mtu.lost(self._heard_at)
+
+    def _watch_size(self, now: float) -> None:
+        """Keep to the size that the path carries."""
+        addr = self._network_paths[0].addr
+        if addr != self._sized:
+            self._sized, self._mtu = addr, PathMtu()
+        elif self._mtu.size > BASE_BYTES and self._recovery.timeouts >= SILENT_TIMEOUTS:
+            self._mtu.suspect(now)
+        if self._mtu.size != self._max_datagram_size:
+            self._max_datagram_size = self._mtu.size
+            self._recovery.resize(self._mtu.size)
+
+    def _book_other(self, handler: tuple[Any, Any], size: int, now: float, *, eliciting: bool) -> None:
+        """Write down a packet that the window does not count."""
+        space = self._spaces[Epoch.ONE_RTT]
+        space.sent_packets[self._packet_number] = QuicSentPacket(
+            epoch=Epoch.ONE_RTT,
+            in_flight=False,
+            is_ack_eliciting=eliciting,
+            is_crypto_packet=False,
+            packet_number=self._packet_number,
+            packet_type=QuicPacketType.ONE_RTT,
+            sent_time=now,
+            sent_bytes=size,
+            delivery_handlers=[handler],
+        )
+        space.ack_eliciting_in_flight += eliciting
+        self._packet_number += 1
+        self._network_paths[0].bytes_sent += size
+
+    def _has_more(self, now: float) -> bool:
+        """Whether aioquic has anything to send. What only waits for the pacer is waited for here."""
+        self._pacing_at = None
+        streams = self._streams_queue
+        if any(map(_is_waiting, streams)):
+            window = self._recovery.window
+            if window.congestion_window - window.bytes_in_flight >= self._max_datagram_size:
+                self._pacing_at = self._recovery.pacer.next_send_time(now)
+                if self._pacing_at is None:
+                    return True
+        return (
+            self._handshake_done_pending
+            or self._streams_blocked_pending
+            or bool(self._ping_pending or self._retire_connection_ids or self._datagrams_pending)
+            or any(map(_wants_more, streams))
+            or any(path.remote_challenges or _is_new(path) for path in self._network_paths)
+            or not all(own.was_sent for own in self._host_cids)
+            or any(
+                limit.value != limit.sent for limit in (self._local_max_data, self._local_max_streams_bidi)
+            )
+            or not self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
+        )
 
     # --- in aioquic's place
 
@@ -391,38 +488,32 @@ class Transport(QuicConnection):
         stream.max_stream_data_local_sent = stream.max_stream_data_local
 
 
-def _variable(data: bytes, at: int, size: int) -> tuple[int, int]:
-    """An integer of RFC 9000 16 and where it ends; beyond `size` when it does not fit."""
-    if at >= size:
-        return 0, size + 1
-    first = data[at]
-    if first < 0x40:
-        return first, at + 1
-    end = at + (1 << (first >> 6))
-    return int.from_bytes(data[at:end], "big") & ((1 << (8 * (end - at) - 2)) - 1), end
+def _is_waiting(stream: QuicStream) -> bool:
+    """Whether a stream has something to send, or to send again."""
+    return not stream.sender.buffer_is_empty and not stream.is_blocked
 
 
-def _as_variable(value: int) -> bytes:
-    """An integer as RFC 9000 16 has it, in four or eight bytes when it is large."""
-    if value < 0x40:
-        return bytes((value,))
-    if value < 0x40000000:
-        return (value | 0x80000000).to_bytes(4, "big")
-    return (value | 0xC000000000000000).to_bytes(8, "big")
+def _may_send(stream: QuicStream) -> bool:
+    """Whether pieces of a stream may be sent, as far as itself is concerned."""
+    sender = stream.sender
+    return (
+        not sender.buffer_is_empty
+        and not stream.is_blocked
+        and sender._reset_error_code is None
+        and len(sender._pending) > 0
+    )
 
 
-def _protect(keys: CryptoPair, headers: list[bytes], sealed: list[bytes]) -> list[bytes]:
-    """Header protection (RFC 9001 5.4): with AES one call for all."""
-    hide = keys.send.hp
-    assert hide is not None
-    samples = [body[2 : 2 + SAMPLE_BYTES] for body in sealed]  # two bytes of packet number come before
-    if hide._is_chacha20:
-        masks = [hide._mask(sample) for sample in samples]
-    else:
-        whole = hide._encryptor.update(b"".join(samples))
-        masks = [whole[at : at + 5] for at in range(0, len(whole), SAMPLE_BYTES)]
-    return [
-        b"%c%b%c%c%b"
-        % (header[0] ^ (mask[0] & 0x1F), header[1:ID_END], header[9] ^ mask[1], header[10] ^ mask[2], body)
-        for header, mask, body in zip(headers, masks, sealed, strict=True)
-    ]
+def _wants_more(stream: QuicStream) -> bool:
+    """Whether there is something to say of a stream that is no piece of it."""
+    return (
+        stream.max_stream_data_local != stream.max_stream_data_local_sent
+        or stream.receiver.stop_pending
+        or stream.sender.reset_pending
+        or stream.is_finished
+    )
+
+
+def _is_new(path: QuicNetworkPath) -> bool:
+    """Whether a path has to be asked whether it works."""
+    return not (path.is_validated or path.local_challenge_sent)

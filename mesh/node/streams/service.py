@@ -1,8 +1,9 @@
 """Opens bulk streams to members whatever lies between, and answers those that members open."""
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import trio
@@ -13,10 +14,11 @@ from mesh.link.connection.service import Credentials, secure
 from mesh.link.hello import ARGUMENT_BYTES_MAX, TEXT_LENGTH_MAX
 from mesh.link.model import CONTROL, TOKEN_BYTES, Connection
 from mesh.link.relay.client import dial_relay
-from mesh.link.steps import Called, NotOpened, Spliced
+from mesh.link.steps import Called, Heard, NotOpened, Spliced
 from mesh.model import NodeId
 from mesh.node.core import RETRY_S, MeshCore
-from mesh.node.ways import CallBack, Inside, Over, Straight, Way
+from mesh.node.simultaneous.service import SimultaneousOpens
+from mesh.node.ways import CallBack, Inside, Over, Simultaneous, Straight, Way
 
 PROBE = "probe"  # purpose of a connection that only shows that it can be made
 CALLED = "called"  # purpose of a connection that was asked for over the link; its argument is the ticket
@@ -25,6 +27,7 @@ WAY_S = 4.0  # for one way to a stream: the request, a dial and a handshake acro
 OPENINGS_MAX = 256  # streams that wait for their connection at a time
 
 Service: TypeAlias = Callable[[Connection], Awaitable[None]]
+_OneSided: TypeAlias = Straight | CallBack | Inside | Over
 
 
 class Multiplexed(Protocol):
@@ -33,6 +36,15 @@ class Multiplexed(Protocol):
     async def open_stream(self, purpose: str, argument: bytes = b"") -> Connection:
         """One more. Raises Unavailable."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream, how it was opened, and whether that was the first way tried."""
+
+    connection: Connection
+    way: Way
+    best: bool
 
 
 @dataclass(slots=True)
@@ -67,9 +79,11 @@ class BulkStreams:
         self._core = core
         self._credentials = credentials
         self._advance = advance
+        self.simultaneous = SimultaneousOpens(core, credentials, advance)
         self._services: dict[str, Service] = {}
         self._openings: dict[bytes, _Opening] = {}
         self._linked = trio.Event()
+        self._listeners: dict[NodeId, list[Callable[[], None]]] = {}
 
     def serve(self, name: str, service: Service) -> None:
         """Answer streams of this name; the connection is closed when `service` returns."""
@@ -77,26 +91,81 @@ class BulkStreams:
         assert name not in (CONTROL, PROBE, CALLED)
         self._services[name] = service
 
-    def link_made(self) -> None:
-        """There is one link more."""
+    def link_made(self, peer: NodeId) -> None:
+        """A peer has a link, or its link another connection."""
         self._linked.set()
         self._linked = trio.Event()
+        for listener in list(self._listeners.get(peer, ())):
+            listener()
+
+    def listen(self, peer: NodeId, listener: Callable[[], None]) -> None:
+        """Be told whenever the link to a peer has another connection, until `ignore`."""
+        self._listeners.setdefault(peer, []).append(listener)
+
+    def ignore(self, peer: NodeId, listener: Callable[[], None]) -> None:
+        """Undo `listen`."""
+        self._listeners[peer].remove(listener)
+        if not self._listeners[peer]:
+            del self._listeners[peer]
+
+    def suspect(self, peer: NodeId) -> None:
+        """A stream to a peer is silent that should not be: its link has to show that the path lives."""
+        self._core.suspect(peer, trio.current_time())
+        self._advance()
 
     # --- opening
 
     async def open(self, peer: NodeId, name: str, argument: bytes = b"") -> Connection:
         """A connection to a member's service, by the first way that works.
 
-        Ways: dialling where the link leads, having the peer dial back, a relay. Raises Unavailable when none
-        works, LinkRefused when the peer does not want it.
+        Ways: dialling where the link leads, having the peer dial back, TCP opened from both ends, the link
+        itself, a relay. Raises Unavailable when none works, LinkRefused when the peer does not want it.
+        """
+        return (await self.open_way(peer, name, argument)).connection
+
+    async def open_way(
+        self,
+        peer: NodeId,
+        name: str,
+        argument: bytes = b"",
+        *,
+        avoid: Opened | None = None,
+        best_only: bool = False,
+    ) -> Opened:
+        """As `open`. The way of `avoid`, a stream to that peer that seems dead, is tried last.
+
+        `best_only`: no other way than the first is tried.
         """
         assert len(argument) <= ARGUMENT_BYTES_MAX
         await self._link(peer)
+        ways = self._core.stream_ways(peer)
+        if best_only:
+            ways = ways[:1]
+        best = ways[0] if ways else None
+        if avoid is not None:
+            ways.sort(key=lambda way: self._leads_as(way, peer, avoid))
+        others: list[_OneSided] = [way for way in ways if not isinstance(way, Simultaneous)]
+        rest = partial(self._open_in_turn, others, best, peer, name, argument)
+        if ways[:1] != [Simultaneous()] or not self.simultaneous.may_try(peer):
+            return await rest()
+        found = await self.simultaneous.open_or(peer, name, argument, rest)
+        return found if isinstance(found, Opened) else Opened(found, Simultaneous(), True)
+
+    def _leads_as(self, way: Way, peer: NodeId, old: Opened) -> bool:
+        """Whether a stream by this way would go where an old one goes."""
+        if isinstance(way, Inside) and getattr(old.connection, "carrier", None) is not self._inside(peer):
+            return False
+        return way == old.way
+
+    async def _open_in_turn(
+        self, ways: Sequence[_OneSided], best: Way | None, peer: NodeId, name: str, argument: bytes
+    ) -> Opened:
         trouble = "the link was lost"
-        for way in self._core.stream_ways(peer):
+        for way in ways:
             try:
                 with trio.fail_after(WAY_S):
-                    return await self._open_by(way, peer, name, argument)
+                    connection = await self._open_by(way, peer, name, argument)
+                    return Opened(connection, way, way == best)
             except Unavailable as error:
                 trouble = str(error)
             except trio.TooSlowError:
@@ -111,7 +180,7 @@ class BulkStreams:
             return
         raise Unavailable(f"no link to {self._core.name_of(peer)} could be made", RETRY_S)
 
-    async def _open_by(self, way: Way, peer: NodeId, name: str, argument: bytes) -> Connection:
+    async def _open_by(self, way: _OneSided, peer: NodeId, name: str, argument: bytes) -> Connection:
         if isinstance(way, Straight):
             return await dial(way.address, self._credentials, expect=peer, purpose=name, argument=argument)
         if isinstance(way, Inside):
@@ -178,6 +247,12 @@ class BulkStreams:
         taken = connection.hand_over()
         if not opening.give(taken):
             taken.close()
+
+    async def answer(self, asked: Heard) -> None:
+        """A peer wants a TCP connection that both open, for a stream."""
+        connection = await self.simultaneous.answer(asked)
+        if connection is not None:
+            await self.on_connection(connection)
 
     async def call(self, called: Called) -> None:
         """Dial a peer that cannot dial here, and answer the stream that it wants."""

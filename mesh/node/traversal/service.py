@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
@@ -15,6 +15,7 @@ from mesh.address import host_of
 from mesh.errors import MeshError
 from mesh.link.connection.service import Credentials, LinkRefused
 from mesh.link.control import Knock, Punch, PunchMore, Traversal
+from mesh.link.live import RELAYED
 from mesh.link.refusals import Refusals
 from mesh.link.steps import Heard
 from mesh.model import NodeId
@@ -51,6 +52,7 @@ STUN_MAX = 3  # first byte of STUN (RFC 9443 2); QUIC has 64 and above
 QUIC_MIN = 64
 ASKS_S = (0.15, 0.3, 0.6)  # for a fresh socket's outside address
 FRESH_S = 2.0  # a port that knocked once
+REASONS_MAX = 256  # peers of which it is remembered why there is no path; links are far fewer
 PATH_S = 15.0  # for the peer to come over the path that was found
 QUIC_MODULE = "mesh.link.quic.service"
 
@@ -142,6 +144,9 @@ class TraversalShell:
         """Do what is due in a session; when it wants to be called again."""
         puncher = session.puncher
         if now >= session.until:
+            link = self._core.connector.links.get(session.peer)
+            if puncher is None and session.initiator and link is not None and link.via is not None:
+                self._give_up(session.peer, "the other node did not answer when asked to look for one")
             self._end(session)
             return inf
         if puncher is None:
@@ -196,6 +201,25 @@ class TraversalShell:
         self.survey.set_hosts(self._core.presence.hosts, trio.current_time())
         self._wake.set()
 
+    def set_portmap(self, protocol: str) -> None:
+        """The router opened the mesh port by this protocol, or "" no longer."""
+        self.survey.set_portmap(protocol)
+        self._do_survey()
+
+    def counts(self) -> dict[str, int]:
+        """Every count since the start, by name; of QUIC only after a path through NAT was looked for."""
+        parts: dict[str, Any] = {
+            "stun": self.answerer.counters,
+            "survey": self.survey.counters,
+            "udp": self.port.counters,
+        }
+        if self.quic is not None:
+            parts["quic"] = self.quic.counters
+        found = {f"nat_{name}": count for name, count in self.counters.items()}
+        for part, counters in parts.items():
+            found |= {f"{part}_{name}": getattr(counters, name) for name in counters.__slots__}
+        return found | {"survey_spoofed": self.survey.spoofed}
+
     def _do_survey(self) -> None:
         for output in self.survey.outputs():
             match output:
@@ -225,7 +249,7 @@ class TraversalShell:
             known.set()
         if facts.mapped != before.mapped:
             for peer, link in self._core.connector.links.items():
-                if link.rank == 0:
+                if link.rank == RELAYED:
                     self.seek(peer)
         self._advance()
 
@@ -277,6 +301,8 @@ class TraversalShell:
 
     async def _call(self, session: _Session) -> None:
         await self._prepare()
+        if session.over:
+            return  # the peer's own call came first: a word of this one would end what they agreed on
         session.own = self._core.presence.side()
         self._say_side(session, answer=False)
 
@@ -382,11 +408,16 @@ class TraversalShell:
                 case Punched():
                     self._on_path(session, output)
                 case GaveUp():
-                    self.counters["gave_up"] += 1
-                    self.reasons[session.peer] = output.reason
-                    name = self._core.name_of(session.peer)
-                    self._note("no direct path", {"node": name, "reason": output.reason})
+                    self._give_up(session.peer, output.reason)
                     self._end(session)
+
+    def _give_up(self, peer: NodeId, reason: str) -> None:
+        self.counters["gave_up"] += 1
+        self.reasons.pop(peer, None)
+        self.reasons[peer] = reason
+        while len(self.reasons) > REASONS_MAX:
+            del self.reasons[next(iter(self.reasons))]
+        self._note("no direct path", {"node": self._core.name_of(peer), "reason": reason})
 
     def _open(self, session: _Session, puncher: Puncher, wanted: OpenSockets) -> None:
         numbers = self.port.fresh(wanted.count)
@@ -447,7 +478,7 @@ class TraversalShell:
         try:
             stream = await self.quic.dial(found.socket, found.address, session.peer)
         except (MeshError, LinkRefused) as error:
-            self._note("no direct path", {"node": self._core.name_of(session.peer), "reason": str(error)})
+            self._give_up(session.peer, f"a path was found, and no link came up on it: {error}")
             self._drop_path(found.socket)
             return
         try:

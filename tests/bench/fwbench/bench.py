@@ -1,12 +1,13 @@
 """What a row is, what it is given, and how its rounds are run."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fwbench import clip, machine, profile
 from fwbench.loads import Load, LoadError, Spec
@@ -28,6 +29,18 @@ class Bench:
     warm_s: float  # between the last connection and the first figure
     say: Callable[[str], None]
     profile: bool = False  # sample the node's stacks as well: then its figures are not to be used
+    rounds_asked: int | None = None  # None: the row knows how many it needs
+    pairs: tuple[str, ...] = ()  # of routers, "KIND,KIND" or "KIND"; none: all
+
+    @contextmanager
+    def both_cores(self) -> Iterator[None]:
+        """What is started meanwhile may use the load's and the server's core."""
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {self.server_core, self.load_core})
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, before)
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -87,12 +100,35 @@ class Row(Protocol):
         """Set up what all rounds share; the value measures one round of one side."""
 
 
+@runtime_checkable
+class OwnRow(Protocol):
+    """A row whose rounds are not alike for all sides, and which fills its result by itself."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def columns(self) -> Sequence[Column]: ...
+
+    @property
+    def targets(self) -> Sequence[Target]: ...
+
+    def missing(self) -> str:
+        """Why it cannot run here; empty when it can."""
+
+    def fill(self, bench: Bench, result: RowResult) -> None:
+        """Measure everything."""
+
+
 _QUIET_PERCENT = 10.0  # of one core
 _SATURATED_PERCENT = 90.0
 _FAULTS = (LoadError, ServerError, clip.ClipError, OSError, ValueError, KeyError)
 
 
-def run(row: Row, bench: Bench) -> RowResult:
+def run(row: Row | OwnRow, bench: Bench) -> RowResult:
     """All rounds of a row. What fails is a note in the result and does not run again."""
     result = RowResult(row.name, row.title, row.columns, row.targets)
     result.skipped = row.missing()
@@ -100,8 +136,11 @@ def run(row: Row, bench: Bench) -> RowResult:
         return result
     bystanders = machine.Bystanders()
     try:
-        with row.open(bench) as measure:
-            _rounds(row, bench, measure, result)
+        if isinstance(row, OwnRow):
+            row.fill(bench, result)
+        else:
+            with row.open(bench) as measure:
+                _rounds(row, bench, measure, result)
     except _FAULTS as error:
         result.skipped = f"{type(error).__name__}: {error}"
     _doubt(bench, result, bystanders.core_percent())

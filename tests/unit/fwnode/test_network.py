@@ -15,8 +15,9 @@ from mesh.identity.invite import SEEDS_MAX, Terms, parse_invite_untrusted
 from mesh.identity.key import SecretKey
 from mesh.identity.owner import Cost, export_owner
 from mesh.identity.store import MEMBERSHIP, NETWORK_KEY, IdentityStore, StoreError
-from mesh.model import Role
-from mesh.node.model import MeshStatus, PeerView
+from mesh.model import NodeId, Role
+from mesh.node.model import MeshStatus, PeerView, SecondOpinion
+from mesh.node.speed.model import SpeedResult
 
 START = 1_700_000_000
 PASSPHRASE = "ten thousand sheep"
@@ -128,6 +129,12 @@ class Mesh:
 
     def addresses(self) -> list[str]:
         return self._addresses
+
+    async def second_opinion(self) -> SecondOpinion:
+        raise AssertionError("nobody asked")
+
+    async def speed_test(self, peer: NodeId, total: int) -> SpeedResult:
+        raise AssertionError("nobody asked")
 
 
 def test_joining_is_kept_with_the_seeds(make: MakeNode, tmp_path: Path) -> None:

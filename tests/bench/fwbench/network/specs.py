@@ -68,4 +68,23 @@ class SwarmSpec:
     seeds: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class NatStart:
+    """A member behind a router, for one round. Its process is told on standard input, not at its start."""
+
+    invite: str
+    name: str
+    peer: str  # whose link it is asked about, by name; "": anybody's
+    seeds: list[str]
+    asks: bool  # opens a stream to the peer as soon as it is known
+
+
+@dataclass(frozen=True, slots=True)
+class NatFlow:
+    """A stream from this member to the peer of its `NatStart`, if not from that one to this."""
+
+    seconds: float  # 0: the other one sends
+    mbps: float  # 0: as fast as it goes
+
+
 Spec = ReceiverSpec | SenderSpec | RelaySpec | SplicedSpec | DoorSpec | StrangerSpec | SwarmSpec

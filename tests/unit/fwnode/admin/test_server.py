@@ -31,9 +31,20 @@ from media.ingest.gate import PublishRequest
 from media.net.reactor import Reactor
 from media.track.registry import RegistrySettings, Streams
 from mesh.discovery.store import FILE_NAME, PeersFile
+from mesh.errors import Unavailable as MeshUnavailable
 from mesh.identity.store import IdentityStore
 from mesh.identity.store import StoreError as IdentityStoreError
-from mesh.node.model import MeshStatus, PeerLoad, PeerPlace, PeerView, RefusedPeer
+from mesh.model import NodeId
+from mesh.node.model import (
+    MeshStatus,
+    NatStatus,
+    PeerLoad,
+    PeerPlace,
+    PeerView,
+    RefusedPeer,
+    SecondOpinion,
+)
+from mesh.node.speed.model import SpeedPath, SpeedResult
 
 TOKEN = "t" * 43
 
@@ -68,13 +79,15 @@ class Mesh:
         place = PeerPlace(52.5, 13.4, "DE", "city", "")
         self._peer = PeerView(
             *("cellar", "ab" * 32, "connected", "lan", "10.0.0.2:7077", 12.5, place, "open"),
-            *(PeerLoad(0.1, 1000, 0, 2, 0), ["cam"], ["edge"], "fwnode 0", 1_700_000_000, ""),
+            *(PeerLoad(0.1, 1000, 0, 2, 0), ["cam"], ["edge"], "fwnode 0", 1_700_000_000, "", 0.25),
         )
         refused = [RefusedPeer("10.0.0.3", "", "expired", True, 4, 1_700_000_000)]
         self._status = MeshStatus(
             *("cd" * 32, True, "ef" * 32, "here", ["edge"], 1_800_000_000, 2, 1, [], refused),
             {"gossip_bytes_out": 7, "refused": 4},
+            NatStatus(True, "consistent", tcp="closed", counters={"nat_punched": 5}),
         )
+        self.asked = 0
 
     def peers(self) -> list[PeerView]:
         return [self._peer, msgspec.structs.replace(self._peer, node="99" * 32), UNLINKED]
@@ -84,6 +97,18 @@ class Mesh:
 
     def addresses(self) -> list[str]:
         return ["10.0.0.1:7077"]
+
+    async def second_opinion(self) -> SecondOpinion:
+        self.asked += 1
+        if self.asked > 1:
+            raise MeshUnavailable("nobody answers", 1.0)
+        return SecondOpinion("some NAT", "198.51.100.7:9", ["192.0.2.1:7077"], 5)
+
+    async def speed_test(self, peer: NodeId, total: int) -> SpeedResult:
+        paths = [SpeedPath("lan", 0)]
+        return SpeedResult(
+            peer.hex(), "loft", total, True, 1.0, total, 0.1, 0.1, 1, 0, 0, paths, "ab" * 32, True
+        )
 
 
 UNLINKED = PeerView(
@@ -372,10 +397,42 @@ async def test_a_running_mesh_is_shown(client: Client) -> None:
         "fwnode_mesh_refused": 4,
         "fwnode_mesh_refusals": 4,
         "fwnode_mesh_rtt_seconds": 0.0125,
+        "fwnode_mesh_loss_ratio": 0.25,
+        "fwnode_mesh_nat_punched": 5,
+        "fwnode_mesh_paths": 2,
+        "fwnode_mesh_router": 1,
     }
+    paths = {sample.labels["path"]: sample.value for sample in families["fwnode_mesh_paths"].samples}
+    assert paths == {"lan": 2, "direct": 0, "mapped": 0, "punched": 0, "relayed": 0}
+    [router] = families["fwnode_mesh_router"].samples
+    assert router.labels == {"kind": "consistent", "tcp": "closed", "portmap": "off"}
     refusals = {sample.labels["side"]: sample.value for sample in families["fwnode_mesh_refusals"].samples}
     assert refusals == {"us": 4, "them": 0}
     assert len(families["fwnode_mesh_rtt_seconds"].samples) == 2  # of one name
+
+
+async def test_a_second_opinion_is_asked_for_and_may_not_be_had(client: Client) -> None:
+    where = ("POST", "/api/v1/network/second-opinion")
+    assert (await client(*where)).status == 503
+    client.network.mesh = Mesh()
+    answer = await client(*where)
+    assert (answer.status, answer.json["said"], answer.json["sent"]) == (200, "some NAT", 5)
+    answer = await client(*where)
+    assert (answer.status, answer.json["message"]) == (503, "nobody answers")
+
+
+async def test_how_fast_bytes_come_from_a_node(client: Client) -> None:
+    assert (await client("POST", "/api/v1/peers/loft/test", {})).status == 503
+    client.network.mesh = Mesh()
+    for name in ("loft", "77777777", "77" * 32):
+        answer = await client("POST", f"/api/v1/peers/{name}/test", {"bytes": 7})
+        assert (answer.status, answer.json["node"], answer.json["bytes"]) == (200, "77" * 32, 7)
+    answer = await client("POST", "/api/v1/peers/loft/test", {})
+    assert answer.json["bytes"] == 100_000_000
+    for wrong in (0, (1 << 30) + 1, "1"):
+        assert (await client("POST", "/api/v1/peers/loft/test", {"bytes": wrong})).status == 400
+    answer = await client("POST", "/api/v1/peers/nobody/test", {})
+    assert (answer.status, answer.json["message"]) == (409, "'nobody' is no node's name: see `fwnode peers`")
 
 
 async def test_the_page_allows_its_own_script_only(client: Client) -> None:

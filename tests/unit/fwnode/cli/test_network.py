@@ -31,6 +31,9 @@ PEER: dict[str, Any] = {
     "version": "fwnode 0.1.0",
     "since_unix_s": 1000,
     "clock": "",
+    "loss": 0.0,
+    "path_since_unix_s": 1060,
+    "why_relayed": "",
 }
 NETWORK: dict[str, Any] = {"network": "cd" * 32, "refused": []}
 
@@ -58,13 +61,15 @@ def test_roles() -> None:
 def test_a_node_in_the_table() -> None:
     load = "25% cpu, 3.0 Mb/s of 20.0 Mb/s, 4 viewers"
     assert row(PEER, 1090.0) == (
-        *("cellar", "DE 52.5,13.4", "lan", "0.4 ms", "open", load, "cam, stage", "0.1.0", "1 min"),
+        *("cellar", "DE 52.5,13.4", "lan", "0.4 ms", "0%", "open", load, "cam, stage", "0.1.0", "30 s"),
     )
+    assert row(PEER | {"loss": 0.167}, 1090.0)[4] == "17%"
 
 
 def test_what_is_not_known_of_a_node() -> None:
     bare = PEER | {"path": "", "rtt_ms": None, "place": None, "nat": "", "load": None, "streams": []}
-    assert row(bare | {"version": ""}, 0.0) == ("cellar", "-", "no link", "-", "-", "-", "-", "-", "0 s")
+    bare |= {"version": "", "loss": None, "path_since_unix_s": None}
+    assert row(bare, 1090.0) == ("cellar", "-", "no link", "-", "-", "-", "-", "-", "-", "1 min")
 
 
 def test_notes_say_what_is_odd() -> None:

@@ -274,6 +274,26 @@ async def test_settings_reach_the_mesh(make: Any, turns: Clockwork, found_by: An
         assert interfaces == ("127.0.0.1",)
 
 
+@pytest.mark.parametrize(
+    ("portmap", "host", "reason"),
+    [
+        ("true", "0.0.0.0", ""),
+        ("true", "::", ""),
+        ("true", "127.0.0.1", "the setting mesh names one address of this machine"),
+        ("false", "0.0.0.0", "the setting nat.portmap is false"),
+    ],
+)
+def test_the_router_is_asked_where_the_mesh_listens_everywhere(
+    make: Any, portmap: str, host: str, reason: str
+) -> None:
+    attic = make("attic", **{"nat.portmap": portmap})
+    attic.invite()
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.bind((host, 0))
+        parts = Peering(attic.node)._parts(attic.network.membership, sock)
+    assert parts.no_portmap == reason
+
+
 async def test_the_mesh_is_in_the_metrics(make: Any, turns: Clockwork) -> None:
     attic, cellar = make("attic"), make("cellar")
     assert samples(attic)["fwnode_mesh_members"] == 0

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from mesh.errors import Unavailable
-from mesh.link import hello, knock
+from mesh.link import greeting, hello, knock
 from mesh.link.client import dial
 from mesh.link.connection import service
 from mesh.link.connection.service import Credentials, LinkRefused
@@ -114,7 +114,7 @@ async def test_other_version(network: Any, listening: Any, monkeypatch: pytest.M
 async def test_other_version_in_the_greeting(
     network: Any, listening: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "ServerHello", lambda version, *a: hello.ServerHello(version + 1, *a))
+    monkeypatch.setattr(greeting, "ServerHello", lambda version, *a: hello.ServerHello(version + 1, *a))
     async with listening(network.member("first")) as node:
         refused = await refusal_of(node.address, network.member("second"))
         assert refused.by_us

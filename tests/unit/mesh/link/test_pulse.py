@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from mesh.link.pulse import ASK_AGAIN_S, ASK_S, DEAD_S, KEEP, MEASURE_S, Pulse
+from mesh.link.pulse import ASK_AGAIN_S, ASK_S, DEAD_S, KEEP, LOSS_S, MEASURE_S, PINGS_MAX, Pulse
 
 NOW = 1000.0
 RTT_S = 0.05
@@ -162,3 +162,53 @@ def test_doing_what_is_due_always_puts_the_deadline_off(seed: int) -> None:
         due = pulse.deadline(now)
         assert now < due < inf
         now = random.choice([due, now + random.random() * (due - now)])
+
+
+def test_loss_is_the_share_of_pings_that_nobody_answered() -> None:
+    pulse = Pulse(RTT_S, NOW)
+    assert pulse.loss(NOW) is None
+    nonces = [pulse.ping_now(NOW + number) for number in range(4)]
+    for place, nonce in enumerate(nonces):
+        if place != 2:
+            pulse.pong(nonce, NOW + place + RTT_S)
+    assert pulse.loss(NOW + 4) == 0.25
+
+
+def test_a_ping_that_may_still_be_answered_is_not_lost() -> None:
+    pulse = Pulse(RTT_S, NOW)
+    nonce = pulse.ping_now(NOW)
+    assert pulse.loss(NOW + ASK_S - 0.01) is None
+    assert pulse.loss(NOW + ASK_S) == 1.0
+    pulse.pong(nonce, NOW + 2.0)  # late: TCP sent it again
+    assert pulse.loss(NOW + 2.0) == 0.0
+
+
+def test_an_answer_to_an_older_ping_is_no_loss_and_no_measurement() -> None:
+    pulse = measured()
+    old, _ = pulse.ping_now(NOW + 1), pulse.ping_now(NOW + 2)
+    pulse.pong(old, NOW + 3)
+    assert pulse.loss(NOW + 9) == pytest.approx(1 / 3)
+    assert pulse.rtt_s == pytest.approx(RTT_S)
+
+
+def test_loss_is_of_the_last_minute_and_of_a_bounded_number() -> None:
+    pulse = Pulse(RTT_S, NOW)
+    pulse.ping_now(NOW)
+    assert pulse.loss(NOW + LOSS_S) == 1.0
+    assert pulse.loss(NOW + LOSS_S + 0.1) is None
+    for number in range(3 * PINGS_MAX):
+        nonce = pulse.ping_now(NOW + LOSS_S + number * 0.01)
+        if number >= 2 * PINGS_MAX:
+            pulse.pong(nonce, NOW + LOSS_S + number * 0.01)
+    assert pulse.loss(NOW + LOSS_S + 10) == 0.0
+
+
+def test_a_link_that_loses_every_third_ping_shows_it() -> None:
+    pulse, now = measured(), NOW
+    for number in range(1, 13):
+        now = NOW + number * LOSS_S / 12
+        nonce = pulse.ping_now(now)
+        if number % 3:
+            pulse.heard(now + RTT_S)
+            pulse.pong(nonce, now + RTT_S)
+    assert pulse.loss(now + 1) == pytest.approx(1 / 3)

@@ -40,7 +40,7 @@ from mesh.membership.message import Prune
 from mesh.membership.message import encode as encode_gossip
 from mesh.membership.neighbour import FLOOD_MESSAGES, LINK_BURST_BYTES, MESSAGE_COST_BYTES
 from mesh.model import Role
-from mesh.node.core import FOUND_MAX, FOUND_S, GOSSIP_FRAME, SPREAD_FRAME, STANDBY
+from mesh.node.core import FOUND_MAX, FOUND_S, GOSSIP_FRAME, MAPPED_ASKS, SPREAD_FRAME, STANDBY
 from mesh.node.presence import OBSERVED_MAX, REACHABLE, UNREACHABLE
 from mesh.node.roll import SEEN_MAX
 from mesh.node.steps import Keep, Transmit
@@ -496,6 +496,53 @@ def test_a_node_that_cannot_be_dialled_finds_out_and_has_others_stand_by(lab: An
     for relay in where.relays:
         [host] = [host for host in (first, second, third) if host.node == relay]
         assert host.core.connector.links[hidden.node].held
+
+
+def test_an_address_that_a_router_opened_is_told_and_tried(lab: Any) -> None:
+    """Who was asked to try the port itself a moment ago refuses to try again so soon."""
+    first, second = lab.add("first"), lab.add("second")
+    second.dialable = False
+    lab.join(second, first)
+    lab.run(0.5)
+    assert second.core.nat == UNREACHABLE
+    opened = "192.0.2.2:41000"
+    second.address, second.dialable = opened, True
+    second.core.set_mapped(opened, lab.now)
+    assert opened in second.core.candidates
+    lab.run(8.0)
+    assert second.core.nat == REACHABLE
+    where = first.core.fact(second.node, Where)
+    assert where and (where.mapped, where.nat) == (opened, REACHABLE)
+    assert {probe.address for probe in first.probes} == {"192.0.2.2:7077", opened}
+    tries = len(first.probes)
+    lab.run(30.0)
+    assert len(first.probes) == tries  # it is known
+
+
+def test_an_opened_port_that_leads_nowhere_is_not_tried_for_ever(lab: Any) -> None:
+    first, second = lab.add("first"), lab.add("second")
+    second.dialable = False
+    lab.join(second, first)
+    second.core.set_mapped("192.0.2.2:41000", lab.now)
+    lab.run(60.0)
+    assert second.core.nat == UNREACHABLE
+    assert 1 <= len(first.probes) <= 1 + MAPPED_ASKS
+
+
+def test_a_port_that_the_router_closed_again_makes_a_node_unreachable(lab: Any) -> None:
+    first, second = lab.add("first"), lab.add("second")
+    second.address = opened = "192.0.2.2:41000"
+    second.dialable = False
+    lab.join(second, first)
+    second.dialable = True
+    second.core.set_mapped(opened, lab.now)
+    lab.run(8.0)
+    assert second.core.nat == REACHABLE
+    second.dialable = False
+    second.core.set_mapped("", lab.now)
+    assert opened not in second.core.candidates
+    lab.run(1.0)
+    assert second.core.nat == UNREACHABLE
 
 
 def test_a_changed_address_is_told_and_what_peers_saw_of_the_old_is_forgotten(lab: Any) -> None:

@@ -14,7 +14,7 @@ from mesh.link.client import dial
 from mesh.link.connection.service import SecureConnection
 from mesh.node.presence import Presence
 from mesh.node.streams import service as streams
-from mesh.node.ways import CallBack, Over, Straight
+from mesh.node.ways import CallBack, Over, Simultaneous, Straight
 
 Loopback: TypeAlias = Any
 Running: TypeAlias = Any
@@ -90,7 +90,7 @@ async def test_whoever_dialled_dials_again_and_the_other_has_itself_dialled(loop
 async def test_streams_over_a_relay(loopback: Loopback, hidden: Callable[..., Running]) -> None:
     async with behind_a_relay(loopback, hidden) as (relay, one, other):
         other.serve("digest", digest)
-        assert one.core.stream_ways(other.node) == [Over(relay.node)]
+        assert one.core.stream_ways(other.node) == [Simultaneous(), Over(relay.node)]
         with trio.fail_after(5):
             await exchange(await one.open_stream(other.node, "digest", b"x"), b"x")
             await other.until(lambda: len(relay.core.book) == 1)  # the link's pair is what is left

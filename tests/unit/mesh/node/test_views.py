@@ -101,6 +101,45 @@ def test_a_relayed_link_names_the_relay(lab: Any) -> None:
     assert views(lab, first)["hidden"].path == "relayed via 00010203"
 
 
+def test_why_a_link_is_relayed_is_shown_as_long_as_it_is(lab: Any) -> None:
+    first, relay = lab.small("first", "relay")
+    hidden = lab.add("hidden")
+    reasons = {hidden.node: "UDP is blocked there", relay.node: "of no interest"}
+    peer = replace(lab.peer(first, hidden, dialled=True), remote="", observed="")
+    assert first.core.connected(1_000_000, peer, lab.now, lab.unix_s, via=relay.node)
+
+    def shown() -> dict[str, str]:
+        found = peer_views(first.core, lab.now, lab.unix_s, reasons)
+        return {view.name: view.why_relayed for view in found}
+
+    assert shown() == {"first": "", "hidden": "UDP is blocked there", "relay": ""}
+    lab.connect(first, hidden)
+    assert shown()["hidden"] == ""
+
+
+def test_since_when_the_path_holds_and_since_when_there_is_a_link(lab: Any) -> None:
+    first, second = lab.small("first", "second")
+    linked_at = first.core.connector.links[second.node].up_at
+    lab.run(20.0)
+    lab.connect(first, second)
+    view = views(lab, first)["second"]
+    assert view.since_unix_s == int(lab.community.now + linked_at)
+    assert view.path_since_unix_s == int(lab.unix_s) > view.since_unix_s
+    own = views(lab, first)["first"]
+    assert (own.path_since_unix_s, own.loss) == (None, None)
+
+
+def test_loss_is_told_of_a_link(lab: Any) -> None:
+    first, second = lab.small("first", "second")
+    assert views(lab, first)["second"].loss == 0.0
+    pulse = first.core.connector.links[second.node].pulse
+    for number in range(2):
+        pulse.ping_now(lab.now + number)
+    lab.now += 3.0
+    loss = views(lab, first)["second"].loss
+    assert loss is not None and 0.0 < loss == round(loss, 3) < 1.0
+
+
 def test_who_came_is_shown_where_it_listens(lab: Any) -> None:
     first, second = lab.small("first", "second")
     link = first.core.connector.links[second.node]

@@ -8,6 +8,8 @@ from math import inf
 from random import Random
 
 import pytest
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import StreamDataReceived
 
 from mesh.errors import StateError
 from mesh.identity.key import SecretKey
@@ -35,6 +37,7 @@ class World:
         self.client = Machine(Transport(CONFIGURATIONS[0].client("knock.fwnode")), dialled=True, now=self.now)
         self.client.connect(SERVER, self.now)
         ((first, _path),) = self.client.outputs(self.now)
+        self.first = first
         self.server = Machine(
             Transport(CONFIGURATIONS[1].server(), first_destination=first[6:14]), dialled=False, now=self.now
         )
@@ -107,7 +110,7 @@ def move(world: World, sender: Machine, receiver: Machine, data: bytes, read: in
             sender.write(stream, data[at : at + room])
             at += min(room, len(data) - at)
         taken.extend(receiver.take_opened())
-        if taken:
+        while taken and taken[0].size:
             piece = taken[0].take(read)
             got.extend(piece)
             receiver.consumed(taken[0], len(piece))
@@ -310,3 +313,82 @@ def test_chacha_where_aes_is_not_wanted() -> None:
     world.post(0, first)
     world.until(lambda: world.client.ready and world.server.ready)
     assert move(world, world.client, world.server, BULK) == BULK
+
+
+@pytest.mark.parametrize(("carries", "size"), [(1500, 1452), (1400, 1372), (1300, 1200)])
+def test_datagrams_become_as_large_as_the_path_carries(carries: int, size: int) -> None:
+    world = ready()
+    world.filter = lambda to, data: len(data) <= carries
+    assert move(world, world.client, world.server, BULK) == BULK
+    world.wait(3.0)
+    assert move(world, world.client, world.server, BULK) == BULK
+    assert world.client._transport._max_datagram_size == size
+    assert world.client._transport._recovery.window.datagram_bytes == size
+
+
+def test_a_path_that_carries_less_than_it_did() -> None:
+    world = ready()
+    assert move(world, world.client, world.server, BULK) == BULK
+    assert world.client._transport._max_datagram_size == 1452
+    world.filter = lambda to, data: len(data) <= 1300
+    assert move(world, world.client, world.server, BULK[:200_000]) == BULK[:200_000]
+    assert world.client._transport._max_datagram_size == 1200
+
+
+def test_keys_are_changed_before_they_wear_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "KEY_PACKETS", 200)
+    world = ready()
+    phases = set()
+    for _ in range(4):
+        assert move(world, world.client, world.server, BULK[:400_000]) == BULK[:400_000]
+        phases.add(world.client._transport._cryptos[transport.Epoch.ONE_RTT].key_phase)
+    assert phases == {0, 1}
+
+
+def test_acknowledgements_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = ready()
+    before = world.sent[1]
+    assert move(world, world.client, world.server, BULK) == BULK
+    assert world.sent[1] - before < len(BULK) / 1200 / 4
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.03])
+def test_aioquic_itself_understands(loss: float) -> None:
+    """The short ways speak QUIC, not something of their own: the other end is aioquic as it comes."""
+    world = World(7)
+    world.post(0, world.first)
+    plain = QuicConnection(
+        configuration=CONFIGURATIONS[1].server(), original_destination_connection_id=world.first[6:14]
+    )
+    client, now, random = world.client, world.now, Random(1)
+    inward, outward = [data for _at, _n, _to, data, _path in world.flying], list[bytes]()
+    got, echoed = bytearray(), bytearray()
+    stream: Stream | None = None
+    for _ in range(20_000):
+        now += 0.002
+        for data in inward:
+            if random.random() >= loss:
+                plain.receive_datagram(data, ("10.0.0.1:1", 0), now)
+        for data in outward:
+            if random.random() >= loss:
+                client.receive(data, SERVER, now)
+        while (event := plain.next_event()) is not None:
+            if isinstance(event, StreamDataReceived):
+                got += event.data
+                plain.send_stream_data(event.stream_id, event.data, event.end_stream)
+        if client.ready and stream is None:
+            stream = client.open()
+            client.write(stream, BULK[:300_000])
+        if stream is not None:
+            piece = stream.take(1 << 20)
+            echoed += piece
+            client.consumed(stream, len(piece))
+        if len(echoed) == 300_000:
+            break
+        for end in (client._transport, plain):
+            due = end.get_timer()
+            if due is not None and due <= now:
+                end.handle_timer(now)
+        outward = [data for data, _path in plain.datagrams_to_send(now)]
+        inward = [data for data, _path in client.outputs(now)]
+    assert got == echoed == BULK[:300_000]

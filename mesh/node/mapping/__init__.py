@@ -1,0 +1,1 @@
+"""The mesh port as the router opens it."""

@@ -1,0 +1,1 @@
+"""Sequences of numbered objects that keep coming whatever path leads to the peer."""

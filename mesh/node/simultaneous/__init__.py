@@ -1,0 +1,1 @@
+"""TCP connections that both ends open."""
