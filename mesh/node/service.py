@@ -126,7 +126,7 @@ class MeshNode:
 
     def status(self) -> MeshStatus:
         """The network as this node sees it."""
-        counters = mesh_counters(self.core, self.refusals)
+        counters = mesh_counters(self.core, self.refusals) | self._streams.simultaneous.counters
         return mesh_status(
             self.core,
             self.refusals,

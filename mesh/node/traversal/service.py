@@ -161,6 +161,12 @@ class TraversalShell:
     def _on_datagram(self, number: int, data: bytes, source: str) -> None:
         if not data:
             return
+        try:
+            self._take(number, data, source)
+        except Exception as error:  # a fault of ours that one packet found must not end the node
+            self._on_fault(error)
+
+    def _take(self, number: int, data: bytes, source: str) -> None:
         first, now = data[0], trio.current_time()
         if first >= QUIC_MIN:
             if self.quic is not None:

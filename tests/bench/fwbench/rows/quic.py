@@ -5,12 +5,14 @@ from contextlib import contextmanager
 
 from fwbench.bench import Bench, Measure
 from fwbench.network.nat_lab import NatField, NatLabError, missing
+from fwbench.network.punched import tcp_paths
 from fwbench.network.specs import NatFlow
 from fwbench.servers import ServerError
 from fwbench.summary import Column, Sample, Target
 
 _PACED_MBPS = 5.0
 _TLS, _QUIC = "TLS over TCP", "QUIC, punched"
+_DIALLED, _PUNCHED = "dialled TCP", "punched TCP"
 _KINDS = {_TLS: "public", _QUIC: "port-restricted"}
 
 
@@ -62,4 +64,28 @@ def _one(field: NatField, kind: str, seconds: float) -> Sample:
     }
 
 
-ROWS = (QuicRow(),)
+class PunchedTcpRow:
+    """The streams between homes that are linked by QUIC go over TCP where both routers let them."""
+
+    name = "tcp-punched"
+    title = "TLS over a TCP path opened from both ends through two routers, one process each side"
+    sides = (_DIALLED, _PUNCHED)
+    columns = (Column("mb_per_s", "MB/s"), Column("open_ms", "until it is open, ms"))
+    targets = (Target(_PUNCHED, "s_per_gb", 1.1, "time/GB ÷ dialled TCP", beside=_DIALLED),)
+
+    def missing(self) -> str:
+        return missing()
+
+    @contextmanager
+    def open(self, bench: Bench) -> Iterator[Measure]:
+        with bench.both_cores(), tcp_paths() as stream:
+
+            def one(side: str) -> Sample:
+                event = stream(side == _PUNCHED, bench.seconds)
+                rate = float(event["megabytes_s"])
+                return {"mb_per_s": rate, "s_per_gb": 1000 / rate, "open_ms": 1000 * float(event["open_s"])}
+
+            yield one
+
+
+ROWS = (QuicRow(), PunchedTcpRow())
