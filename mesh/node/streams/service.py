@@ -205,15 +205,23 @@ class BulkStreams:
             raise Unavailable(f"{OPENINGS_MAX} streams are being opened already", RETRY_S)
         ticket = secrets.token_bytes(TOKEN_BYTES)
         opening = self._openings[ticket] = _Opening(peer)
+
+        def ask() -> None:
+            if opening.answer is None:
+                self._core.ask_stream(peer, way, ticket, name, argument, trio.current_time())
+                self._advance()
+
+        asked = way.relay if isinstance(way, Over) else peer
+        self.listen(asked, ask)  # what was said on a connection that another one replaced may be lost
         try:
-            self._core.ask_stream(peer, way, ticket, name, argument, trio.current_time())
-            self._advance()
+            ask()
             await opening.answered.wait()
         except trio.Cancelled:
             if opening.answer is not None and not isinstance(opening.answer, Spliced | NotOpened):
                 opening.answer.close()
             raise
         finally:
+            self.ignore(asked, ask)
             del self._openings[ticket]
         assert opening.answer is not None
         return opening.answer

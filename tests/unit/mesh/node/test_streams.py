@@ -161,3 +161,31 @@ async def test_openings_are_bounded(loopback: Loopback, monkeypatch: pytest.Monk
     async with loopback.linked("first", "second") as (first, second):
         with pytest.raises(Unavailable, match="being opened already"):
             await first.open_stream(second.node, "digest")
+
+
+async def test_a_request_is_made_again_on_the_connection_that_takes_over(loopback: Loopback) -> None:
+    """The first one goes to a connection that is about to be replaced, and is lost with it."""
+    async with loopback.linked("first", "second") as (first, second):
+        second.serve("digest", digest)
+        tell, lost = first.core.ask_stream, []
+
+        def lose_first(*asked: Any) -> None:
+            if lost:
+                tell(*asked)
+            lost.append(asked)
+
+        first.core.ask_stream = lose_first
+        async with trio.open_nursery() as nursery:
+
+            async def opened() -> None:
+                await exchange(await first.open_stream(second.node, "digest"), b"")
+
+            nursery.start_soon(opened)
+            while not lost:
+                await trio.lowlevel.checkpoint()
+            with trio.fail_after(streams.WAY_S / 2):
+                first._streams.link_made(second.node)
+                while len(lost) < 2:
+                    await trio.lowlevel.checkpoint()
+        assert not first._streams._openings
+        assert not first._streams._listeners
