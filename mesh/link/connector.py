@@ -78,6 +78,7 @@ TICKETS_MAX = 1024  # requests to relays that were not answered yet; the oldest 
 PROBES_MAX = 32  # addresses of this node that peers are trying
 PROBE_EVERY_S = 5.0  # one peer's addresses are tried at most this often
 COUNTERS = ("dials", "dials_failed", "links_made", "links_lost", "links_replaced", "calls", "relays_asked")
+REPLACED = "replaced by a newer connection"
 CONTROL_FRAME = 1
 """Kind of the frames that are this machine's own."""
 
@@ -202,8 +203,8 @@ class Connector:
         if old is not None:
             self.counters["links_replaced"] += 1
             link.linked_at = old.linked_at
-            self._by_connection.pop(old.connection, None)
-            self._outputs.append(Close(old.connection, "replaced by a newer connection"))
+            self._by_connection[old.connection] = link  # what is under way on it is taken until it closes
+            self._outputs.append(Close(old.connection, REPLACED))
         known.link = self.links[peer.node_id] = self._by_connection[connection] = link
         self.counters["links_made"] += 1
         if via is None:
@@ -240,8 +241,8 @@ class Connector:
 
     def closed(self, connection: int, reason: str, now: float) -> None:
         """A connection ended by itself."""
-        link = self._by_connection.get(connection)
-        if link is not None:
+        link = self._by_connection.pop(connection, None)
+        if link is not None and link.connection == connection:
             self._lose(link.peer.node_id, reason, now)
 
     def sent(self, peer: NodeId, now: float) -> int | None:
@@ -257,8 +258,9 @@ class Connector:
         link = self._by_connection.get(connection)
         if link is None:
             return None
-        link.pulse.heard(now)
-        link.doubted = False
+        if link.connection == connection:
+            link.pulse.heard(now)
+            link.doubted = False
         return link.peer.node_id
 
     def receive(self, connection: int, data: bytes, now: float) -> None:

@@ -27,6 +27,7 @@ from mesh.identity.membership import Membership
 from mesh.link.channel.service import Channel
 from mesh.link.client import dial
 from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection, secure
+from mesh.link.connector import REPLACED
 from mesh.link.control import OpenTcp, TcpSide
 from mesh.link.model import AGAIN, CONTROL, QUIC, TCP, Connection
 from mesh.link.refusals import Refusals
@@ -455,6 +456,8 @@ class MeshNode:
         if channel is not None:
             with trio.move_on_after(GOODBYE_S):
                 await channel.flush()
+                if job.reason == REPLACED:
+                    await trio.sleep_forever()  # the peer's last frames are still under way
                 await channel.connection.aclose()
             channel.close(job.reason)
 
