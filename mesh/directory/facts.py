@@ -8,7 +8,7 @@ from msgspec import Meta
 from mesh.directory.record import Kind
 from mesh.errors import WireError
 from mesh.membership.message import Node
-from mesh.model import Role
+from mesh.model import KEY_BYTES, Role
 
 STREAMS_MAX = 64  # streams in one record
 CANDIDATES_MAX = 16  # addresses of one node
@@ -19,6 +19,7 @@ LOAD_CHANGE = 0.1  # a change of a tenth is worth telling
 Text: TypeAlias = Annotated[str, Meta(max_length=128)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Share: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
+KeyOrNone: TypeAlias = Annotated[bytes, Meta(max_length=KEY_BYTES)]
 
 
 class Who(msgspec.Struct, array_like=True, frozen=True):
@@ -56,12 +57,20 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CarriedStream(msgspec.Struct, array_like=True, frozen=True):
-    """One stream: ingested here (`depth` 0) or taken from a parent that many hops from the origin."""
+    """One stream: ingested here (`depth` 0) or taken from a parent, that many hops from the origin.
+
+    `origin` is the node that ingests it and `parent` the one it is taken from. Both are left out where they
+    say nothing new, as forty bytes a stream count in a record: the origin at depth 0 is the record's owner,
+    the parent at depth 1 is the origin. `bitrate_bps` is that of all its tracks; 0: not known.
+    """
 
     name: Text
     epoch_unix_us: Count
     depth: Annotated[int, Meta(ge=0, le=64)]
     tracks: Annotated[list[Text], Meta(max_length=16)]
+    origin: KeyOrNone = b""
+    parent: KeyOrNone = b""
+    bitrate_bps: Count = 0
 
 
 class CarriedStreams(msgspec.Struct, array_like=True, frozen=True):

@@ -1,5 +1,6 @@
 """Payloads of records."""
 
+import msgspec
 import pytest
 
 from mesh.directory.facts import (
@@ -24,6 +25,7 @@ FACTS = [
     Where(["192.0.2.1:7000"], "consistent"),
     Load(1, 2, 0.5, 3, 4, 5),
     CarriedStreams([CarriedStream("live", 1, 0, ["video h264", "audio aac"])]),
+    CarriedStreams([CarriedStream("live", 1, 2, ["video h264"], b"o" * 32, b"p" * 32, 3_000_000)]),
     Transcode(["libx264"], 2),
     Place(52.5, 13.4, "city", "DE"),
 ]
@@ -36,6 +38,17 @@ def test_facts_come_back(fact: object) -> None:
 
 def test_every_kind_but_goodbye_has_a_shape() -> None:
     assert {kind.name for kind in KINDS.values()} == {"WHO", "WHERE", "LOAD", "STREAMS", "TRANSCODE", "PLACE"}
+
+
+def test_a_stream_as_older_nodes_say_it() -> None:
+    older = msgspec.msgpack.encode([[["live", 1, 0, ["video h264"]]]])
+    assert parse_fact_untrusted(CarriedStreams, older) == CarriedStreams(
+        [CarriedStream("live", 1, 0, ["video h264"])]
+    )
+    with pytest.raises(WireError, match="streams"):
+        parse_fact_untrusted(
+            CarriedStreams, payload(CarriedStreams([CarriedStream("a", 1, 1, [], b"o" * 33)]))
+        )
 
 
 def test_out_of_bounds() -> None:
