@@ -1,9 +1,10 @@
 """Bytes of a speed test: pseudo-random, the same at both ends, made from the request. Pure."""
 
 import hashlib
+import importlib
 import struct
-
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from functools import cache
+from typing import Any
 
 from mesh.errors import WireError
 from mesh.node.speed.model import BYTES_MAX, OBJECT_BYTES
@@ -37,8 +38,9 @@ def part(seed: bytes, total: int, number: int) -> bytes:
     """One object: AES in counter mode, which costs a tenth of sending it."""
     length = min(OBJECT_BYTES, total - number * OBJECT_BYTES)
     nonce = number.to_bytes(8, "big") + bytes(8)
-    stream = Cipher(algorithms.AES(seed), modes.CTR(nonce)).encryptor()
-    return stream.update(_ZEROS[:length])
+    ciphers = _ciphers()
+    stream = ciphers.Cipher(ciphers.algorithms.AES(seed), ciphers.modes.CTR(nonce)).encryptor()
+    return bytes(stream.update(_ZEROS[:length]))
 
 
 def digest(seed: bytes, total: int, count: int) -> str:
@@ -47,3 +49,9 @@ def digest(seed: bytes, total: int, count: int) -> str:
     for number in range(count):
         seen.update(part(seed, total, number))
     return seen.hexdigest()
+
+
+@cache
+def _ciphers() -> Any:
+    """Loaded by the first test: megabytes that most nodes never need."""
+    return importlib.import_module("cryptography.hazmat.primitives.ciphers")

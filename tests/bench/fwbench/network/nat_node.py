@@ -148,7 +148,8 @@ async def _send(node: MeshNode, name: str, flow: NatFlow) -> None:
     """Say what sending took, when the peer has all of it."""
     peer = _known(node, name)
     assert peer is not None
-    connection = await node.open_stream(peer, _SINK)
+    inside = node._inside(peer)  # of a punched link, whose streams would else go over TCP of their own
+    connection = await (inside.open_stream(_SINK) if inside else node.open_stream(peer, _SINK))
     message = os.urandom(int(flow.mbps * 1e6 / 8 * _PACE_S) or MESSAGE_BYTES)
     began, cpu_s, count = trio.current_time(), time.process_time(), 0
     while trio.current_time() < began + flow.seconds:
