@@ -6,6 +6,7 @@ trio, call it in a thread; `lookup` takes microseconds and may run meanwhile.
 """
 
 import contextlib
+import importlib
 import ipaddress
 import os
 import secrets
@@ -13,12 +14,13 @@ import shutil
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import maxminddb
+from typing import TYPE_CHECKING, Any
 
 from mesh.geo.model import CONFIGURED, DatabaseFacts, GeoError, Located
 from mesh.geo.record import country_place, located_untrusted
+
+if TYPE_CHECKING:
+    import maxminddb
 
 GEOIP_FOLDER = "geoip"  # in the data folder
 FETCHED = "city.mmdb"
@@ -178,7 +180,7 @@ def public_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address |
     return address if address.is_global and not address.is_multicast else None
 
 
-def open_database(path: Path, copy_in: Path | None = None) -> tuple[maxminddb.Reader, DatabaseFacts]:
+def open_database(path: Path, copy_in: Path | None = None) -> "tuple[maxminddb.Reader, DatabaseFacts]":
     """Open an MMDB file and make sure that it holds places. Raises GeoError with the reason only.
 
     With `copy_in` what is mapped is a copy, made in that folder and unlinked at once.
@@ -188,7 +190,8 @@ def open_database(path: Path, copy_in: Path | None = None) -> tuple[maxminddb.Re
         if size > DATABASE_BYTES_MAX:
             raise GeoError(f"it has more than {DATABASE_BYTES_MAX} bytes")
         with _mappable(path, copy_in) as mappable:
-            reader = maxminddb.open_database(mappable)
+            module = importlib.import_module("maxminddb")  # most nodes have no database
+            reader: maxminddb.Reader = module.open_database(mappable)
         metadata = reader.metadata()
         if not _holds_places(reader):
             raise GeoError(f"it holds no places, but {metadata.database_type or 'something else'}")
@@ -213,7 +216,7 @@ def _mappable(path: Path, copy_in: Path | None) -> Any:
         copy.unlink(missing_ok=True)
 
 
-def _holds_places(reader: maxminddb.Reader) -> bool:
+def _holds_places(reader: "maxminddb.Reader") -> bool:
     for count, (_, record) in enumerate(reader):
         if located_untrusted(record) is not None:
             return True

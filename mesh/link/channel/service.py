@@ -11,7 +11,7 @@ from mesh.link.limits import FrameLimits
 from mesh.link.model import Connection
 
 QUEUED_BYTES_MAX = 4 << 20  # a whole directory of 1000 nodes ten times over; beside what the kernel holds
-READ_BYTES = 64 << 10
+READ_BYTES = 16 << 10  # one record of TLS; each link holds as much
 FRAMES_PER_TURN = 256  # handled at once, some milliseconds: one read may hold sixty times as many
 STALLED = "stalled"
 ENDED = "closed by the other side"
