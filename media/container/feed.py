@@ -13,7 +13,7 @@ from typing import Protocol
 from media.container import flv, fmp4
 from media.container.mpegts import TsMuxer
 from media.errors import RemoteError, WireError
-from media.track.model import Packet, Track
+from media.track.model import Hollow, Packet, Track
 from media.track.registry import CallAt, Timer
 from media.track.stream import Section, Stream, StreamState
 
@@ -182,6 +182,8 @@ class Feed:
         self._on_empty()
 
     def _news(self, now: float) -> None:
+        if self._index > self.stream.ring.next:
+            self._retract()
         if self.stream.state is StreamState.ENDED:
             self._follow_ring(now)
             self._end_all("the stream has ended")
@@ -195,6 +197,13 @@ class Feed:
     def _interval_s(self) -> float:
         fixed = self._settings.flush_s
         return fixed if fixed is not None else min(FLUSH_MAX_S, len(self._viewers) * FLUSH_PER_VIEWER_S)
+
+    def _retract(self) -> None:
+        """Some of what viewers were sent was taken back: they stop; who comes next begins before it."""
+        self._index = self.stream.ring.newest_group()
+        self._group, self._group_chunks, self._group_bytes = -1, [], 0
+        self._section = None
+        self._end_all("this stream was altered on its way here: try again")
 
     def _on_timer(self, now: float) -> None:
         self._timer = None
@@ -241,10 +250,12 @@ class Feed:
             return
         assert self._muxer is not None
         index, self._index = self._index, self._index + len(packets)
+        if self.stream.replicated:
+            packets = [packet for packet in packets if type(packet) is not Hollow]
         if self._lead_ids is not None:
             packets = [packet for packet in packets if packet.track.id in self._lead_ids]
-            if not packets:
-                return
+        if not packets:
+            return
         try:
             chunk = self._muxer.chunk(packets, index)
         except WireError:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from media.container import fmp4
 from media.package.rendition import Rendition, renditions_of
-from media.track.model import MICROSECONDS, Kind, Packet
+from media.track.model import MICROSECONDS, Hollow, Kind, Packet
 from media.track.ring import Ring
 from media.track.stream import Section, Stream, StreamState
 
@@ -71,7 +71,10 @@ class Part:
         return self.clean.get(lead.id, lead.kind is Kind.AUDIO or self.index == 0)
 
     def data(self, ring: Ring, rendition: Rendition, msn: int) -> bytes:
-        """The part as one movie fragment (moof and mdat); made once, kept while the part is held."""
+        """The part as one movie fragment (moof and mdat); made once, kept while the part is held.
+
+        Empty when it holds nothing of `rendition`, or something that this node did not fetch.
+        """
         made = self._bytes.get(rendition.name)
         if made is None:
             made = self._bytes[rendition.name] = self._make(ring, rendition, msn)
@@ -84,6 +87,8 @@ class Part:
         packets: Sequence[Packet] = ring.slice(self.first, self.stop)
         if not wanted.issuperset(self.clean):
             packets = [packet for packet in packets if packet.track.id in wanted]
+        if any([type(packet) is Hollow for packet in packets]):
+            return b""
         sequence = (msn * SEQUENCE_PARTS + self.index) & 0xFFFFFFFF
         return b"".join(fmp4.fragment(rendition.tracks, packets, sequence))
 
@@ -138,6 +143,7 @@ class LiveWindow:
         self.ended = False
         self._next = 0  # index of the next packet to take in
         self._part: Part | None = None  # the open one
+        self._retracted = False  # its packets were taken back; it begins again with the next
         self._msn = self._index = -1  # its segment and index
         self._begin()
         self.update()
@@ -148,6 +154,8 @@ class LiveWindow:
         ring = self.stream.ring
         if self._next < ring.first:
             self._begin()
+        elif self._next > ring.next:
+            self._retract()
         index = self._next
         for packet in ring.slice(index, ring.next):
             if packet.part != self._index or packet.segment != self._msn:
@@ -209,16 +217,14 @@ class LiveWindow:
         if segment is None or rendition is None or not segment.complete:
             return None
         ring = self.stream.ring
-        return (
-            tuple([part.data(ring, rendition, msn) for part in segment.parts if part.holds(rendition)])
-            or None
-        )
+        made = tuple([part.data(ring, rendition, msn) for part in segment.parts if part.holds(rendition)])
+        return made if made and all(made) else None
 
     def init_bytes(self, name: str, number: int) -> bytes | None:
         """The init segment of that number, while a segment that needs it is held."""
         for segment in reversed(self.segments):
             rendition = segment.renditions.get(name)
-            if rendition is not None and rendition.init == number:
+            if rendition is not None and rendition.init == number and segment.parts[0].complete:
                 return fmp4.init_segment(rendition.tracks)
         return None
 
@@ -230,13 +236,21 @@ class LiveWindow:
         before = ring.slice(self._next - 1, self._next)
         # What has no beginning here is passed over until the next segment begins.
         self._msn, self._index = (before[0].segment, before[0].part) if before else (-1, -1)
-        self._part = None
+        self._part, self._retracted = None, False
         if self.segments:
             self.segments.clear()
             self.version += 1
 
+    def _retract(self) -> None:
+        """The open part's packets were taken back; complete parts never are."""
+        self._next = self.stream.ring.next
+        if self._part is not None:
+            self._retracted, self._index = True, -1
+
     def _enter(self, index: int, packet: Packet) -> None:
         """A part begins with this packet."""
+        if self._retracted:
+            self._discard_part()
         new_segment = packet.segment != self._msn
         self._msn, self._index = packet.segment, packet.part
         last = self.segments[-1] if self.segments else None
@@ -259,6 +273,14 @@ class LiveWindow:
             renditions = {rendition.name: rendition for rendition in renditions_of(section)}
         return Segment(packet.segment, section, renditions, packet.dts_us)
 
+    def _discard_part(self) -> None:
+        self._part, self._retracted = None, False
+        last = self.segments[-1]
+        last.parts.pop()
+        if not last.parts:
+            self.segments.pop()
+            self._msn = -1
+
     def _close_part(self, stop: int, following: Packet | None) -> None:
         if self._part is not None:
             self._part.close(stop, following)
@@ -271,9 +293,12 @@ class LiveWindow:
             self.version += 1
 
     def _rest(self) -> None:
-        """The publisher went: what it began will not grow, a returning one begins a new segment."""
+        """The publisher went: what it began will not grow, a returning one begins a new segment.
+
+        Of a stream that was cut off, another node may have more: it keeps the parts, completes nothing.
+        """
         state = self.stream.state
-        if state is not StreamState.STARTING:
+        if state is not StreamState.STARTING and not self.stream.cut_off:
             self._close_part(self._next, None)
             self._close_segment()
         if state is StreamState.ENDED and not self.ended:
@@ -284,5 +309,5 @@ class LiveWindow:
         while self.segments and self.segments[0].parts[0].first < first:
             del self.segments[0]
         if not self.segments:
-            self._part = None  # one segment was too large for the ring
+            self._part, self._retracted = None, False  # one segment was too large for the ring
         self.version += 1

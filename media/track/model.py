@@ -110,3 +110,12 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     @property
     def dts_us(self) -> int:
         return self.dts * MICROSECONDS // self.track.timescale
+
+
+class Hollow(Packet, frozen=True, gc=False):
+    """A packet of a track that this node did not fetch: its marks without its data, which is empty.
+
+    It keeps numbers and durations the same on every node; nothing may be packaged of it.
+    """
+
+    payload_hash: bytes  # of the data as the origin has it

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from media.errors import Refused
+from media.track.marked import MarkedWriter
 from media.track.stream import (
     AudioMeasure,
     Observer,
@@ -67,7 +68,7 @@ class Streams:
         self._measure = measure
         self._observer = observer
         self._streams: dict[str, Stream] = {}
-        self._writers: dict[str, Writer] = {}
+        self._writers: dict[str, Writer | MarkedWriter] = {}
         self._timers: dict[str, Timer] = {}
         self._numbers: dict[str, int] = {}  # where streams that are gone would go on, oldest first
         self._listeners: dict[StreamListener, None] = {}
@@ -92,15 +93,10 @@ class Streams:
         self, name: str, source: Source, now: float, unix_us: int, on_stop: Callable[[str], None]
     ) -> Writer:
         """Begin or continue a stream. Raises Refused: bad name, taken, or too many streams."""
-        if not STREAM_NAME.fullmatch(name):
-            raise Refused(
-                f"'{name[:64]}' is not a stream name: use lower-case letters, digits, - and _, at most 63"
-            )
-        self._make_room(name)
+        _check_name(name)
+        self._make_room(name, now)
         stream = self._streams.get(name)
         if stream is None or stream.state is StreamState.ENDED:
-            if stream is None:
-                self._make_space(now)
             stream = self._replace(name, stream, now, unix_us)
         self._cancel_timer(name)
         if stream.state is StreamState.LINGERING:
@@ -114,6 +110,28 @@ class Streams:
             on_close=self._writer_closed,
             measure=self._measure,
             observer=self._observer(),
+        )
+        self._writers[name] = writer
+        self._tell(name, now)
+        return writer
+
+    def open_copy(
+        self, name: str, source: Source, now: float, unix_us: int, on_stop: Callable[[str], None]
+    ) -> MarkedWriter:
+        """Begin a stream that another node marked. A publisher who comes here takes its name over.
+
+        What is left of an earlier stream of that name ends. Raises Refused: bad name, the name
+        is written here already, or too many streams.
+        """
+        _check_name(name)
+        if name in self._writers:
+            raise Refused(f"'{name}' is written on this node already")
+        stream = self._streams.get(name)
+        if stream is not None and stream.state is not StreamState.ENDED:
+            self._end(name, now)
+        stream = self._replace(name, self._streams.get(name), now, unix_us)
+        writer = MarkedWriter(
+            stream, source, on_stop=on_stop, on_close=self._copy_closed, on_state=self._tell
         )
         self._writers[name] = writer
         self._tell(name, now)
@@ -159,9 +177,12 @@ class Streams:
 
         return cancel
 
-    def _make_room(self, name: str) -> None:
+    def _make_room(self, name: str, now: float) -> None:
         writer = self._writers.get(name)
         if writer is None:
+            return
+        if isinstance(writer, MarkedWriter):
+            self.stop(name, "it is published on this node now", now)
             return
         if self._settings.takeover is Takeover.REFUSE:
             raise Refused(
@@ -171,7 +192,7 @@ class Streams:
         del self._writers[name]
         self._stop(writer, "another publisher took this stream over")
 
-    def _stop(self, writer: Writer, reason: str) -> None:
+    def _stop(self, writer: Writer | MarkedWriter, reason: str) -> None:
         writer.stop(reason)
         self._tell_departure(writer, reason)
 
@@ -187,6 +208,8 @@ class Streams:
     def _replace(self, name: str, ended: Stream | None, now: float, unix_us: int) -> Stream:
         if ended is not None:
             self._drop(name, now)
+        else:
+            self._make_space(now)
         first_segment = self._numbers.get(name, 0)
         stream = Stream(name, self._settings.stream, now, unix_us, first_segment=first_segment)
         self._streams[name] = stream
@@ -228,6 +251,13 @@ class Streams:
         writer.stream._notify(now)
         self._tell(name, now)
 
+    def _copy_closed(self, writer: MarkedWriter, reason: str, now: float) -> None:
+        name = writer.stream.name
+        if self._writers.get(name) is writer:
+            del self._writers[name]
+            self._tell_departure(writer, reason)
+            self._end(name, now)
+
     def _end(self, name: str, now: float) -> None:
         stream = self._streams[name]
         stream.state = StreamState.ENDED
@@ -268,6 +298,13 @@ class Streams:
         for listener in tuple(self._listeners):
             listener(name, now)
 
-    def _tell_departure(self, writer: Writer, reason: str) -> None:
+    def _tell_departure(self, writer: Writer | MarkedWriter, reason: str) -> None:
         for listener in tuple(self._departure_listeners):
             listener(writer.stream.name, writer.source, reason)
+
+
+def _check_name(name: str) -> None:
+    if not STREAM_NAME.fullmatch(name):
+        raise Refused(
+            f"'{name[:64]}' is not a stream name: use lower-case letters, digits, - and _, at most 63"
+        )

@@ -62,6 +62,26 @@ class Ring:
         if self._is_over_size():
             self._evict_large()
 
+    def retract(self, index: int) -> None:
+        """Take back the packets from `index` on; their indices are given again.
+
+        Readers that were beyond it find `next` below their place, and must hear of it before more comes.
+        """
+        index = max(index, self.first)
+        gone = self._packets[index - self.first :]
+        self._forget(gone)
+        del self._packets[index - self.first :]
+        self.next = index
+        for starts in (self._segment_starts, self._group_starts):
+            while starts and starts[-1] >= index:
+                starts.pop()
+        last = self._packets[-1] if self._packets else None
+        self._last_segment, self._last_group = (last.segment, last.group) if last is not None else (-1, -1)
+
+    def clear(self) -> None:
+        """Drop everything that is held: what comes next does not follow on it."""
+        self._drop_until(self.next)
+
     def get(self, index: int) -> Packet:
         """The packet at `index`; IndexError when it is not held."""
         if not self.first <= index < self.next:
@@ -118,13 +138,16 @@ class Ring:
 
     def _drop_until(self, index: int) -> None:
         gone = self._packets[: index - self.first]
-        self.statistics.held_packets -= len(gone)
-        self.statistics.held_bytes -= sum([len(packet.data) for packet in gone])
+        self._forget(gone)
         del self._packets[: len(gone)]
         self.first = index
         for starts in (self._segment_starts, self._group_starts):
             while starts and starts[0] < index:
                 starts.popleft()
+
+    def _forget(self, gone: list[Packet]) -> None:
+        self.statistics.held_packets -= len(gone)
+        self.statistics.held_bytes -= sum([len(packet.data) for packet in gone])
 
 
 class Cursor:
@@ -144,7 +167,9 @@ class Cursor:
     def read(self, limit: int) -> list[Packet]:
         """Up to `limit` next packets; empty when there are none yet."""
         ring = self._ring
-        if self.index < ring.first or (self._late_us and self._is_late()):
+        if self.index > ring.next:  # what it has read was taken back
+            self.index, self._lost = ring.next, True
+        elif self.index < ring.first or (self._late_us and self._is_late()):
             self.skip_to(max(ring.newest_group(), self.index))
             self._lost = True
         if self._lost and not self._find_group():

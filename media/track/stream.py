@@ -168,6 +168,8 @@ class Stream:
         self.reader_skips = 0
         self.started_at = now
         self.ended_at: float | None = None
+        self.replicated = False  # written with another node's marks
+        self.cut_off = False  # it ended without its origin's word: the newest segment may not be whole
         # Media objects are cached for ever under their segment's number, also by others and over
         # restarts of this node: numbers from the clock never come back for other bytes.
         clock = max(unix_us // MICROSECONDS, first_segment)
@@ -309,10 +311,22 @@ class Stream:
             mark.discontinuity, tuple(self._marker.active.values()), media_us, unix_us
         )
         self.state = StreamState.LIVE
+        self._forget_sections()
+
+    def _adopt_section(self, section: Section, now: float) -> None:
+        """Another node began a section and numbered its tracks' inits."""
+        self.sections[section.discontinuity] = section
+        self._described = {track.id: track for track in section.tracks}
+        self._rates = {track.id: self._rates.get(track.id) or _TrackRate(now) for track in section.tracks}
+        self._next_init = max([self._next_init, *(track.init + 1 for track in section.tracks)])
+        self._forget_sections()
+
+    def _forget_sections(self) -> None:
+        """Let go of sections of which no packet is held."""
         if self.ring.first < self.ring.next:
             oldest = self.ring.get(self.ring.first).discontinuity
-            for number in [number for number in sections if number < oldest]:
-                del sections[number]
+            for number in [number for number in self.sections if number < oldest]:
+                del self.sections[number]
 
     def _notify(self, now: float) -> None:
         for listener in tuple(self._listeners):

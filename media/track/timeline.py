@@ -85,6 +85,10 @@ class Timeline:
         """End of the newest frame in media time, microseconds; -1 before the first."""
         return self._newest_us
 
+    def reach(self, end_us: int) -> None:
+        """A packet that another node gave its times ends here."""
+        self._newest_us = max(self._newest_us, end_us)
+
     def restart(self) -> None:
         """A new publisher with a clock of its own continues this stream."""
         self._offset_us = None
