@@ -7,12 +7,14 @@ trio, call it in a thread; `lookup` takes microseconds and may run meanwhile.
 
 import contextlib
 import importlib
+import importlib.util
 import ipaddress
 import os
 import secrets
 import shutil
 import struct
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,8 +112,7 @@ class GeoDatabase:
         fetched = _File(folder / FETCHED, "the fetched place database", expected=False, private_copy=None)
         self._files.append(fetched)  # not there before the first `fwnode geoip update`
         self._place = place
-        self._country_code = _country_table()
-        self._table_missing = self._country_code is None
+        self._table_missing = importlib.util.find_spec("iptocc") is None
         self._remembered: dict[str, tuple[Located | None, str]] = {}
 
     def refresh(self) -> list[str]:
@@ -160,8 +161,9 @@ class GeoDatabase:
         for file in self._files:
             if file.reader is not None and (place := _place_in(file, address)) is not None:
                 return place, str(file.path)
-        if self._country_code is not None:
-            code = self._country_code(str(address))
+        country_code = _country_table()
+        if country_code is not None:
+            code = country_code(str(address))
             if isinstance(code, str) and (place := country_place(code)) is not None:
                 return place, COUNTRY_TABLE
         return None, ""
@@ -246,8 +248,9 @@ def _stamp(path: Path) -> _Stamp | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
+@cache
 def _country_table() -> Any:
-    """iptocc.country_code, or None on a platform that has no wheel of it."""
+    """iptocc.country_code, loaded by the first who asks; None on a platform that has no wheel of it."""
     try:
         from iptocc import country_code
     except ImportError:

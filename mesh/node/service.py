@@ -6,10 +6,10 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from math import inf
 from random import Random
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -40,14 +40,16 @@ from mesh.node.core import MeshCore
 from mesh.node.mapping.service import RouterMapping
 from mesh.node.model import MeshStatus, NatStatus, PeerView, SecondOpinion
 from mesh.node.nat import Portmap, nat_status
-from mesh.node.objects.service import Objects
 from mesh.node.servers import opinion_servers
-from mesh.node.speed.model import SpeedResult
-from mesh.node.speed.service import SpeedTests
+from mesh.node.speed.model import SPEED, SpeedResult
 from mesh.node.steps import Keep, MeshSettings, Note, Output, Transmit
 from mesh.node.streams.service import PROBE, BulkStreams, Multiplexed, Service
 from mesh.node.traversal.service import TraversalShell
 from mesh.node.views import mesh_counters, mesh_status, peer_views
+
+if TYPE_CHECKING:
+    from mesh.node.objects.service import Objects
+    from mesh.node.speed.service import SpeedTests
 
 KEEP_PEERS_S = 60.0  # between writes of the last known addresses; a crash loses that much
 GOODBYE_S = 0.3  # for the goodbye to leave the machine
@@ -102,8 +104,7 @@ class MeshNode:
         self._seeds = SeedList(parts.seeds, Random(secrets.randbits(64)), now)  # noqa: S311 - as above
         self._splicer = Splicer(self.core.book)
         self._streams = BulkStreams(self.core, self._credentials, self._advance, self._inside)
-        self.objects = Objects(self._streams, self.core, Random(secrets.randbits(64)))  # noqa: S311 - as above
-        self._speed = SpeedTests(self.objects, self.core.name_of)
+        self._streams.serve(SPEED, self._first_speed_test)
         self._channels: dict[int, Channel] = {}
         self._connections = 0
         self._jobs: list[Output] = []
@@ -155,6 +156,25 @@ class MeshNode:
         module = await trio.to_thread.run_sync(importlib.import_module, OPINION_MODULE)
         found = await module.classify(*servers)
         return SecondOpinion(found.said, found.mapped, servers, found.sent)
+
+    @cached_property
+    def objects(self) -> "Objects":
+        """Sequences of objects; loaded by the first who has any."""
+        random = Random(secrets.randbits(64))  # noqa: S311 - as above
+        service = importlib.import_module("mesh.node.objects.service")
+        objects: Objects = service.Objects(self._streams, self.core, random)
+        return objects
+
+    @cached_property
+    def _speed(self) -> "SpeedTests":
+        service = importlib.import_module("mesh.node.speed.service")
+        tests: SpeedTests = service.SpeedTests(self.objects, self.core.name_of)
+        return tests
+
+    async def _first_speed_test(self, connection: Connection) -> None:
+        """A member asks for one: what answers it takes this one's place."""
+        assert self._speed
+        await self._streams.on_connection(connection)
 
     async def speed_test(self, peer: NodeId, total: int) -> SpeedResult:
         """Have bytes sent by a member, for a minute at most. Raises Unavailable, Refused."""

@@ -5,6 +5,7 @@ import msgspec
 OBJECT_BYTES = 256 << 10
 BYTES_MAX = 1 << 30
 BYTES = 100_000_000
+SPEED = "speed"  # the service
 TEST_S = 60.0  # for the transfer; what has come then is the result
 
 

@@ -9,7 +9,7 @@ import trio
 from mesh.errors import Refused, Unavailable, WireError
 from mesh.model import NodeId
 from mesh.node.objects.service import Objects, ObjectSender
-from mesh.node.speed.model import TEST_S, SpeedPath, SpeedResult
+from mesh.node.speed.model import SPEED, TEST_S, SpeedPath, SpeedResult
 from mesh.node.speed.pattern import (
     SEED_BYTES,
     count_of,
@@ -19,7 +19,6 @@ from mesh.node.speed.pattern import (
     part,
 )
 
-SERVICE = "speed"
 SERVED_S = TEST_S + 30.0  # of one stream: a test and the moves in it
 SERVED_MAX = 8  # streams at a time: a test that moves has two, and one on a dead path for a while
 TESTS_MAX = 2  # of this node's own at a time: more measure each other
@@ -34,7 +33,7 @@ class SpeedTests:
         self._name_of = name_of
         self._serving = trio.CapacityLimiter(SERVED_MAX)
         self._testing = trio.CapacityLimiter(TESTS_MAX)
-        objects.serve(SERVICE, self._source)
+        objects.serve(SPEED, self._source)
 
     async def _source(self, _peer: NodeId, argument: bytes, first: int, send: ObjectSender) -> None:
         try:
@@ -73,7 +72,7 @@ class SpeedTests:
         seen, came, taken, trouble = hashlib.sha256(), 0, 0, "the time was up"
         began = last = trio.current_time()
         first_s = longest_s = 0.0
-        async with self._objects.subscribe(peer, SERVICE, pack_request(seed, total)) as reader:
+        async with self._objects.subscribe(peer, SPEED, pack_request(seed, total)) as reader:
             with trio.move_on_after(limit_s):
                 try:
                     while taken < count:

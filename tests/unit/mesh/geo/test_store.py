@@ -184,6 +184,7 @@ def test_answers_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_without_the_country_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_country_table", lambda: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     database = GeoDatabase(tmp_path / "geoip")
     (said,) = database.refresh()
     assert "iptocc" in said and database.refresh() == []
