@@ -20,12 +20,13 @@ _TCP = "SecureConnection"
 def tcp_paths() -> Iterator[Callable[[bool, float], dict[str, Any]]]:
     """Call it with whether the path is to be punched, and seconds, for what a stream on it gave.
 
-    Two pairs of nodes: behind port-restricted routers, and behind ones that only route. Needs root,
-    namespaces and nft. Raises ServerError when a stream did not go over TCP.
+    Two pairs of nodes: both behind port-restricted routers, and one behind such a router with one behind a
+    router that only routes, where it dials. Needs root, namespaces and nft. Raises ServerError when a stream
+    did not go over TCP.
     """
     with NatLab() as lab:
         hidden = linked(lab, RouterKind.PORT_RESTRICTED, RouterKind.PORT_RESTRICTED)
-        public = linked(lab, RouterKind.PUBLIC, RouterKind.PUBLIC)
+        public = linked(lab, RouterKind.PORT_RESTRICTED, RouterKind.PUBLIC)
         with hidden as (one, other), public as (first, second):
 
             def stream(punched: bool, seconds: float) -> dict[str, Any]:
