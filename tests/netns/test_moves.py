@@ -1,4 +1,4 @@
-"""A transfer between two homes whose direct path is cut goes on over the relay, and all of it comes."""
+"""A transfer between two homes whose direct path is cut and restored: over the relay and back, all of it."""
 
 import threading
 import time
@@ -13,7 +13,9 @@ from natlab import NatLab, RouterKind, why_no_nat
 pytestmark = pytest.mark.netns
 
 LINE_MBPS = 40.0
-AMOUNT = "30M"  # six seconds of the line
+AMOUNT = "110M"  # five seconds of the line, a quarter of a minute of the relay, and as much of the line again
+CUT_S = 3.0
+DIRECT = ("direct", "punched")  # TCP opened from both ends, QUIC
 GAP_S = 6.0  # without an object: silence is noticed after 2 s; the rest is for a busy machine
 
 
@@ -25,7 +27,9 @@ def lab(namespaces: None) -> Iterator[NatLab]:
         yield made
 
 
-def test_a_transfer_goes_on_over_the_relay(lab: NatLab, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+def test_a_transfer_goes_over_the_relay_and_back(
+    lab: NatLab, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     plugin: Any = pytestconfig.pluginmanager.get_plugin(str(Path(__file__).parents[1] / "conftest.py"))
     [host] = lab.public()
     homes = [lab.home(RouterKind.PORT_RESTRICTED) for _ in range(2)]
@@ -50,14 +54,21 @@ def test_a_transfer_goes_on_over_the_relay(lab: NatLab, tmp_path: Path, pytestco
         test.start()
         time.sleep(3.0)  # the command starts in one, the rest is a third of the transfer
         lab.cut(*homes)
-        test.join(60.0)
+        until(
+            lambda: str(here.peers()["there"]["path"]).startswith("relayed"),
+            "the relay carries on",
+            seen=lambda: who_sees_whom(*machines),
+        )
+        time.sleep(CUT_S)
+        lab.restore_path(*homes)
+        test.join(90.0)
         assert not test.is_alive()
         [result] = found
         print(result)
         assert result["intact"] and result["complete"]
-        first, *others = [used["path"] for used in result["paths"]]
-        assert first in ("direct", "punched")
-        assert "relayed via relay" in others
+        paths = [used["path"] for used in result["paths"]]
+        assert paths[0] in DIRECT and paths[-1] in DIRECT
+        assert "relayed via relay" in paths
         assert result["longest_gap_s"] < GAP_S
         for machine in machines:
             machine.finish()
