@@ -75,8 +75,8 @@ class NodeGate:
         return writer
 
     def play(self, request: PlayRequest, now: float) -> Stream | None:
-        """The stream, when there is one of that name. Everybody may watch."""
-        return self._streams.get(request.stream)
+        """The stream, when there is one of that name, here or on another node. Everybody may watch."""
+        return self._streams.find(request.stream, now)
 
     def _admit(self, request: PublishRequest) -> tuple[StreamKey | None, str]:
         name, text = request.stream, request.key

@@ -43,28 +43,12 @@ class LoadMeter:
         )
 
 
-class Carried:
-    """The streams of one node, each with the time since when it has it."""
-
-    def __init__(self, unix_us: Callable[[], int]) -> None:
-        self._unix_us = unix_us
-        self._since: dict[str, int] = {}
-
-    def look(self, node: Node) -> CarriedStreams:
-        """All streams now, by name; of more than a record holds the last are not told."""
-        streams = sorted(node.streams, key=lambda stream: stream.name)[:STREAMS_MAX]
-        self._since = {stream.name: self._since.get(stream.name) or self._unix_us() for stream in streams}
-        return CarriedStreams(
-            _fitting(
-                CarriedStream(
-                    stream.name, self._since[stream.name], 0, [track.name for track in stream.tracks.values()]
-                )
-                for stream in streams
-            )
-        )
+def carried_streams(streams: Iterable[CarriedStream]) -> CarriedStreams:
+    """All of them by name; of more than a record holds the last are not told."""
+    return CarriedStreams(_fitting(sorted(streams, key=lambda stream: stream.name)[:STREAMS_MAX]))
 
 
-def _fitting(streams: Iterable[CarriedStream]) -> list[CarriedStream]:
+def _fitting(streams: list[CarriedStream]) -> list[CarriedStream]:
     """The first of them, as many as one record's payload has room for."""
     left = PAYLOAD_BYTES_MAX - AROUND_BYTES
     found = []

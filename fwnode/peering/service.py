@@ -14,8 +14,9 @@ from fwnode.address import Address, parse_address
 from fwnode.config import Config
 from fwnode.node import Node
 from fwnode.observe.probe import process_usage
-from fwnode.peering.load import Carried, LoadMeter
+from fwnode.peering.load import LoadMeter, carried_streams
 from fwnode.peering.server import bind_datagrams, bind_mesh
+from fwnode.replication.service import Replication
 from fwnode.setting import parse_place, split_addresses
 from mesh.directory.facts import Place
 from mesh.discovery.store import FILE_NAME, PeersFile
@@ -29,7 +30,7 @@ from mesh.node.steps import MeshSettings
 LOAD_S = 1.0  # between looks at load and streams; what is told of it, gossip paces
 PLACE_S = 60.0  # between looks whether a database of places was renewed
 PLACE_UNKNOWN_S = 5.0  # while no address of this node is known to be anywhere
-NS_PER_US = 1000
+SETTLE_S = 0.1  # after a change of a stream, for those that come with it: one record tells all
 BITS_PER_MBIT = 1_000_000
 NOTES_S = 10.0
 NOTES_MAX = 50  # of one event in that time: a network of that many nodes that starts at once is all told
@@ -87,7 +88,9 @@ class Peering:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(mesh.run, [sock], _datagrams(sock))
-                nursery.start_soon(self._tell, mesh)
+                replication = Replication(self._node, mesh)
+                nursery.start_soon(replication.run)
+                nursery.start_soon(self._tell, mesh, replication)
                 await self._changed.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -121,16 +124,17 @@ class Peering:
             no_portmap=_no_portmap(config, bound_to_one=bound_to_one),
         )
 
-    async def _tell(self, mesh: MeshNode) -> None:
+    async def _tell(self, mesh: MeshNode, replication: Replication) -> None:
         """Keep the mesh informed about this node."""
         meter = LoadMeter(self._node, lambda: process_usage().cpu_s, os.cpu_count() or 1)
-        carried = Carried(lambda: time.time_ns() // NS_PER_US)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_place, mesh)
             while True:
                 mesh.set_load(meter.measure())
-                mesh.set_streams(carried.look(self._node))
-                await trio.sleep(LOAD_S)
+                mesh.set_streams(carried_streams(replication.carried()))
+                with trio.move_on_after(LOAD_S):
+                    await replication.changed()
+                    await trio.sleep(SETTLE_S)
 
     async def _tell_place(self, mesh: MeshNode) -> None:
         """Where the settings say that the node is, or else where one of its addresses is."""

@@ -75,7 +75,7 @@ class Live:
         elif len(segments) == 3 and segments[2] == "poster.jpg":
             self._poster(request, reply, segments[1])
         elif len(segments) == 2:
-            self._progressive(reply, segments[1])
+            self._progressive(request, reply, segments[1])
         else:
             reply.send(NO_OBJECT)
 
@@ -112,7 +112,7 @@ class Live:
 
     def _hls_of(self, name: str, now: float) -> HlsStream | None:
         hls = self._hls.get(name)
-        stream = self._streams.get(name)
+        stream = self._streams.find(name, now)
         if hls is not None:
             if hls.stream is stream:
                 return hls
@@ -138,18 +138,18 @@ class Live:
             self._sweeper = self._call_at(now + HLS_IDLE_S / 4, self._sweep)
 
     def _poster(self, request: Request, reply: Reply, name: str) -> None:
-        stream = self._streams.get(name)
+        stream = self._streams.find(name, request.now)
         if stream is None or stream.state is StreamState.ENDED:
             reply.send(NO_STREAM)
         else:
             self._posters.answer(stream, reply, request.now)
 
-    def _progressive(self, reply: Reply, file: str) -> None:
+    def _progressive(self, request: Request, reply: Reply, file: str) -> None:
         name, _, form = file.rpartition(".")
         if form not in CONTENT_TYPES:
             reply.send(NO_OBJECT)
             return
-        stream = self._streams.get(name)
+        stream = self._streams.find(name, request.now)
         if stream is None or stream.state is StreamState.ENDED:
             reply.send(NO_STREAM)
             return
@@ -166,7 +166,7 @@ class Live:
         sink = reply.websocket()
         if sink is None:
             return
-        stream = self._streams.get(name)
+        stream = self._streams.find(name, request.now)
         if stream is not None and stream.state in (StreamState.LIVE, StreamState.LINGERING):
             self._join_socket(stream, sink)
         else:

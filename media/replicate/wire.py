@@ -24,6 +24,7 @@ from media.track.model import Codec, Hollow, Kind, Packet, Track
 from media.track.stream import TRACKS_MAX, Section, StreamState
 
 PACKET_BYTES_MAX = 32 * 1024 * 1024  # an RTMP message has at most 16 MiB, the largest that ingest takes in
+TO_PARENT_BYTES_MAX = 4096  # a Want with sixteen tracks is below 200
 CONTROL_BYTES_MAX = 2 * 1024 * 1024  # sixteen of the longest codec configurations are 1 MiB
 NUMBER_MAX = 2**53  # segments, groups, epochs: what every language's numbers hold exactly
 TICKS_MAX = 2**62  # 1.6 million years at 90 kHz
@@ -213,12 +214,12 @@ def payload_hash_of(packet: Packet) -> bytes:
 
 
 def describe_section(section: Section, epoch: int) -> Describe:
-    """A section for the wire. The same section gives the same bytes on every node."""
+    """A section for the wire. The same section gives the same bytes on every node, 30 and 30.0 too."""
     tracks = [
         TrackEntry(
             track.id, track.codec, track.timescale, track.config, track.init, track.width, track.height,
             track.sample_rate, track.channels, track.language[:LANGUAGE_CHARS_MAX],
-            track.title[:TITLE_CHARS_MAX], track.declared_bps, track.declared_fps,
+            track.title[:TITLE_CHARS_MAX], track.declared_bps, float(track.declared_fps),
         )
         for track in section.tracks
     ]  # fmt: skip
@@ -277,9 +278,12 @@ def _parse_packet(kind: int, body: memoryview) -> Marked:
 class FrameReader(Generic[Parsed]):
     """Cuts a byte stream into messages, whatever its chunks. Holds at most one frame that is not whole."""
 
-    def __init__(self, parse: Callable[[int, memoryview], Parsed]) -> None:
-        """`parse` is one of the two `parse_*_untrusted`."""
+    def __init__(
+        self, parse: Callable[[int, memoryview], Parsed], bytes_max: int = PACKET_BYTES_MAX + MARKS.size
+    ) -> None:
+        """`parse` is one of the two `parse_*_untrusted`; a parent reads with TO_PARENT_BYTES_MAX."""
         self._parse = parse
+        self._bytes_max = bytes_max
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Parsed]:
@@ -290,7 +294,7 @@ class FrameReader(Generic[Parsed]):
         try:
             while end - position >= _PREFIX.size:
                 length, kind = _PREFIX.unpack_from(buffer, position)
-                _check_frame(length, kind)
+                _check_frame(length, kind, self._bytes_max)
                 stop = position + LENGTH_BYTES + length
                 if stop > end:
                     break
@@ -303,10 +307,10 @@ class FrameReader(Generic[Parsed]):
                 del buffer[:position]
 
 
-def _check_frame(length: int, kind: int) -> None:
+def _check_frame(length: int, kind: int, bytes_max: int) -> None:
     if kind > HOLLOW:
         raise WireError(f"there is no kind {kind} of frame")
-    most = CONTROL_BYTES_MAX if kind == CONTROL else PACKET_BYTES_MAX + MARKS.size
+    most = min(bytes_max, CONTROL_BYTES_MAX if kind == CONTROL else PACKET_BYTES_MAX + MARKS.size)
     if not 1 <= length <= most + 1:
         raise WireError(f"a frame of {length} bytes")
 

@@ -26,6 +26,7 @@ NUMBERS_MAX = 4096  # streams that are gone and whose next number is remembered,
 WAITERS_MAX = 10_000  # viewers that wait for streams to begin, over all names
 
 StreamListener = Callable[[str, float], None]
+Fetch = Callable[[str, float], None]  # stream, now
 DepartureListener = Callable[[str, Source, str], None]  # stream, who published it, why that ended
 
 
@@ -75,6 +76,7 @@ class Streams:
         self._departure_listeners: dict[DepartureListener, None] = {}
         self._waiting: dict[str, dict[object, Callable[[float], None]]] = {}
         self._waiters = 0
+        self.fetch: Fetch | None = None  # may `open_copy` a stream that a viewer looks for; set where one can
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(tuple(self._streams.values()))
@@ -88,6 +90,20 @@ class Streams:
     def get(self, name: str) -> Stream | None:
         """The stream of that name, also while it starts, lingers or has just ended."""
         return self._streams.get(name)
+
+    def find(self, name: str, now: float) -> Stream | None:
+        """As `get`, for a viewer: one that is not here begins, if another node has it."""
+        stream = self._streams.get(name)
+        if self.fetch is not None and (stream is None or stream.state is StreamState.ENDED):
+            self.fetch(name, now)
+            stream = self._streams.get(name)
+        if stream is not None:
+            stream.asked_at = now
+        return stream
+
+    def awaited(self) -> list[str]:
+        """Names that viewers wait for."""
+        return list(self._waiting)
 
     def open(
         self, name: str, source: Source, now: float, unix_us: int, on_stop: Callable[[str], None]

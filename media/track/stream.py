@@ -168,6 +168,7 @@ class Stream:
         self.reader_skips = 0
         self.started_at = now
         self.ended_at: float | None = None
+        self.asked_at = now  # when a viewer looked for it last
         self.replicated = False  # written with another node's marks
         self.cut_off = False  # it ended without its origin's word: the newest segment may not be whole
         # Media objects are cached for ever under their segment's number, also by others and over
@@ -203,6 +204,11 @@ class Stream:
     def newest_us(self) -> int:
         """End of the newest packet in media time."""
         return self._timeline.newest_us
+
+    @property
+    def bitrate_bps(self) -> int:
+        """Of all tracks, over the last seconds; 0 until it is known."""
+        return sum(rate.bitrate_bps for rate in self._rates.values())
 
     @property
     def next_segment(self) -> int:
