@@ -11,7 +11,9 @@ import trio.testing
 
 from fwnode.peering.load import carried_streams
 from fwnode.replication.copy import IDLE_S, LOST_S
-from fwnode.replication.service import STALL_S, SUBSCRIBERS_OF_PEER_MAX, WANT_S, Replication
+from fwnode.replication.fetching.service import STALL_S
+from fwnode.replication.giving.service import SUBSCRIBERS_OF_PEER_MAX, WANT_S
+from fwnode.replication.service import Replication
 from media.bitstream.duration import frame_duration
 from media.replicate.wire import Want, encode
 from media.track.model import Codec, Frame, Track

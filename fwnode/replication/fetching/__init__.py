@@ -1,0 +1,1 @@
+"""Streams that this node takes from others."""

@@ -1,0 +1,1 @@
+"""Streams that this node gives to edges."""
