@@ -6,6 +6,7 @@ import sys
 import msgspec
 from fwbench.load.control import Load, run
 from fwbench.load.fetch import FetchLoad, FetchSpec
+from fwbench.load.hop import HopLoad, HopSpec
 from fwbench.load.llhls import LlhlsLoad, LlhlsSpec
 from fwbench.load.publish import PublishLoad, PublishSpec
 from fwbench.load.watch import WatchLoad, WatchSpec
@@ -19,6 +20,8 @@ def make(kind: str, spec: str) -> Load:
             return WatchLoad(msgspec.json.decode(spec, type=WatchSpec))
         case "llhls":
             return LlhlsLoad(msgspec.json.decode(spec, type=LlhlsSpec))
+        case "hop":
+            return HopLoad(msgspec.json.decode(spec, type=HopSpec))
         case "fetch":
             return FetchLoad(msgspec.json.decode(spec, type=FetchSpec))
     raise SystemExit(f"no load is called {kind!r}")

@@ -13,6 +13,7 @@ from typing import Self
 
 from fwbench import machine
 from fwbench.load.fetch import FetchSpec
+from fwbench.load.hop import HopSpec
 from fwbench.load.llhls import LlhlsSpec
 from fwbench.load.publish import PublishSpec
 from fwbench.load.watch import WatchSpec
@@ -22,10 +23,10 @@ from fwbench.servers import Server
 from fwbench.summary import Sample
 
 _ENTRY = Path(__file__).resolve().parents[1] / "load.py"
-_KINDS = {PublishSpec: "publish", WatchSpec: "watch", LlhlsSpec: "llhls", FetchSpec: "fetch"}
+_KINDS = {PublishSpec: "publish", WatchSpec: "watch", LlhlsSpec: "llhls", FetchSpec: "fetch", HopSpec: "hop"}
 READY_S = 60.0
 ANSWER_S = 30.0
-Spec = PublishSpec | WatchSpec | LlhlsSpec | FetchSpec
+Spec = PublishSpec | WatchSpec | LlhlsSpec | FetchSpec | HopSpec
 
 
 class LoadError(Exception):

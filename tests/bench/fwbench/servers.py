@@ -88,6 +88,7 @@ class Node(Server):
         addresses = json.loads(ready.read_text())
         self.http_port = int(addresses["http"].rpartition(":")[2])
         self.rtmp_port = int(addresses["rtmp"].rpartition(":")[2])
+        self.mesh_address = str(addresses["mesh"])
 
     @staticmethod
     def command(folder: Path, ready: Path, *options: str) -> list[str]:

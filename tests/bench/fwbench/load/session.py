@@ -39,6 +39,11 @@ class Session:
         self.sock.sendall(rtmp.command("play", 3.0, None, name, -2000.0, stream_id=self.stream_id))
         self._wait_status(b"NetStream.Play.Start")
 
+    def received(self, data: bytes) -> list[rtmp.Message]:
+        """The messages that are whole with these bytes, and those that nobody has asked for yet."""
+        before, self._pending = self._pending, []
+        return before + self._reader.receive(data)
+
     def _exactly(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
