@@ -10,6 +10,7 @@ import bisect
 from collections.abc import Callable
 
 from media.replicate.signing import Identity, Proofs
+from media.replicate.vouching import Voucher
 from media.replicate.wire import (
     End,
     Gone,
@@ -44,8 +45,9 @@ class Publication:
         on_ready: Callable[[float], None],
         *,
         late_us: int = LATE_US,
+        voucher: Voucher | None = None,
     ) -> None:
-        """`proofs` are a Signer's or, on an edge, a Replica's."""
+        """`proofs` are a Signer's or, on an edge, a Replica's; `voucher` signs what an edge passes on."""
         self.stream = stream
         self.done = False  # End or Gone was pulled
         self.packets = self.skips = 0
@@ -53,6 +55,7 @@ class Publication:
         self._identity = identity
         self._on_ready = on_ready
         self._late_us = late_us
+        self._voucher = voucher
         self._wanted = self._sending = frozenset(want.tracks)
         self._after: _Position | None = want.after if want.epoch == identity.epoch else None
         self._history_us = want.history_us
@@ -161,6 +164,9 @@ class Publication:
         proof = self._proofs.get(*position)
         if proof is None:
             return False
+        vouched = self._voucher.vouch(proof) if self._voucher is not None else None
+        if vouched is not None:
+            self._say(vouched)
         self._say(proof)
         self._open = None
         return True
