@@ -66,7 +66,7 @@ class Publication:
         self._skipping = False  # the edge has something that what comes does not follow on
         self._caught_up = False
         self._state: StreamState | None = None  # as was told
-        self._gone = ""
+        self._gone: Gone | None = None
         self._frames: list[bytes] = []
         self._bytes = 0
         stream.subscribe(self._news)
@@ -75,9 +75,9 @@ class Publication:
         """Other tracks from the next segment on."""
         self._wanted = frozenset(message.tracks)
 
-    def end(self, reason: str, now: float) -> None:
-        """Let this subscriber go, to another parent."""
-        self._gone = reason
+    def end(self, reason: str, now: float, *, full: bool = False) -> None:
+        """Let this subscriber go, to another parent; `full`: it may come back when there is none."""
+        self._gone = Gone(reason, full)
         self._on_ready(now)
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Publication:
         """Buffers to send now: whole frames, ended with the one that reaches `bytes_max`."""
         while not self.done and self._bytes < bytes_max:
             if self._gone:
-                self._leave(Gone(self._gone))
+                self._leave(self._gone)
             elif not self._advance(bytes_max):
                 break
         frames, self._frames, self._bytes = self._frames, [], 0

@@ -60,9 +60,10 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """The parent sends no more; the stream may go on at another one."""
+    """The parent sends no more; the stream may go on at another one. `full`: it would rather than nobody."""
 
     reason: str
+    full: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -154,7 +155,7 @@ class Replica:
                 self._take_back(now)
             case Gone():
                 self.listening = False
-                events.append(Lost(message.reason))
+                events.append(Lost(message.reason, message.full))
             case End():
                 self._require_whole("ends")
                 self.listening = False

@@ -126,9 +126,10 @@ class End(msgspec.Struct, array_like=True, frozen=True, tag=6):
 
 
 class Gone(msgspec.Struct, array_like=True, frozen=True, tag=7):
-    """This parent sends no more; another one may."""
+    """This parent sends no more; another one may. `full`: it would if there were nobody else."""
 
     reason: Reason
+    full: bool = False
 
 
 class Want(msgspec.Struct, array_like=True, frozen=True, tag=8):

@@ -256,8 +256,12 @@ class Fetching:
             for event in self._take_in(copy, data):
                 if isinstance(event, Ended):
                     return None
-                if isinstance(event, Failed | Lost):
-                    return event if isinstance(event, Failed) else event.reason
+                if isinstance(event, Failed):
+                    return event
+                if isinstance(event, Lost):
+                    if event.full:
+                        copy.is_full(parent, self._clock())
+                    return event.reason
                 self._note(copy, event)
             with trio.move_on_after(STALL_S if copy.stream.state is StreamState.LIVE else REST_S) as stall:
                 data = await _some(connection)

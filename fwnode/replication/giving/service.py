@@ -149,7 +149,7 @@ class Giving:
             if fed in excess:
                 self._counters.let_go += 1
                 self._log.info("edge let go", stream=feed.stream.name, peer=fed.peer.hex()[:8])
-                feed.end("this node's uplink is over its budget", now)
+                feed.end("this node's uplink is over its budget", now, full=True)
 
     async def serve(self, connection: Connection) -> None:
         """Service of the mesh: one edge that wants one stream."""
