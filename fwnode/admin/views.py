@@ -293,7 +293,8 @@ class DroppedEvent(msgspec.Struct, frozen=True):
 
 def stream_view(statistics: StreamStatistics, place: StreamPlace | None) -> StreamView:
     """A stream as the API shows it."""
-    return StreamView(*(getattr(statistics, name) for name in statistics.__struct_fields__), place)
+    fields = {name: getattr(statistics, name) for name in statistics.__struct_fields__}
+    return StreamView(**fields, place=place)
 
 
 def replication_view(replication: Replicating | None, copies: int) -> ReplicationView:

@@ -135,7 +135,7 @@ def test_a_broken_chain_is_nobodys_lie_but_the_origins() -> None:
 
 
 def test_what_is_kept_is_bounded() -> None:
-    liars = Liars(ME, lambda key, message, signature: True and key != ORIGIN.node_id)
+    liars = Liars(ME, lambda key, message, signature: key != ORIGIN.node_id)
     for number in range(LIARS_MAX + 10):
         liars.caught(number.to_bytes(32, "big"), ORIGIN.node_id, failure(vouch=bytes(64)))
     assert len(liars.known()) == LIARS_MAX
