@@ -177,6 +177,17 @@ class Config(msgspec.Struct, frozen=True):
             secret=True,
         ),
     ] = ""
+    uplink_mbps: Annotated[
+        float,
+        Detail(
+            "Most that the node sends, as a mean over 10 s: streams for other nodes stay within it, and "
+            "viewers come first; 0: not limited.",
+            "Mb/s",
+            0,
+            100_000,
+            option=True,
+        ),
+    ] = 0.0
     demo: Annotated[bool, Detail("Publish the built-in test stream `demo`.", option=True)] = False
     drain_s: Annotated[
         float,

@@ -6,6 +6,7 @@ from fwnode.config import Config
 from fwnode.gate import NodeGate
 from fwnode.keys import Keyring, StreamKey
 from fwnode.network import Network
+from fwnode.replication.model import Replicating
 from media.deliver.http.router import Router
 from media.deliver.poster.posters import Posters
 from media.net.reactor import Reactor
@@ -36,6 +37,7 @@ class Node:
     posters: Posters = dataclasses.field(default_factory=Posters)
     http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
     draining: bool = False
+    replication: Replicating | None = None  # while the node takes part in a network
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -51,13 +53,30 @@ class Node:
 
     @property
     def publishers(self) -> int:
-        """Streams that somebody publishes now."""
-        return sum(stream.state in (StreamState.STARTING, StreamState.LIVE) for stream in self.streams)
+        """Streams that somebody publishes here now; copies of other nodes' streams are none."""
+        live = (StreamState.STARTING, StreamState.LIVE)
+        return sum(stream.state in live and not stream.replicated for stream in self.streams)
+
+    @property
+    def copies(self) -> int:
+        """Streams that are taken from other nodes now."""
+        return sum(stream.state is not StreamState.ENDED and stream.replicated for stream in self.streams)
+
+    @property
+    def edges(self) -> int:
+        """Other nodes that are fed a stream, each as often as it is."""
+        return self.replication.edges if self.replication is not None else 0
 
     @property
     def connections(self) -> int:
         """Open connections on the public listeners."""
         return sum(listener.connections for listener in self.listeners.values())
+
+    def drain(self) -> None:
+        """The node is about to stop: other nodes are told to look elsewhere."""
+        self.draining = True
+        if self.replication is not None:
+            self.replication.drain()
 
     def stop_stream(self, name: str, reason: str = STOPPED_BY_OPERATOR) -> bool:
         """Disconnect a stream's publisher and end the stream; False when nobody publishes it."""

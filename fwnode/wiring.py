@@ -82,12 +82,12 @@ class Services:
             listener.close()
 
     def drain(self) -> None:
-        """Refuse publishers, close RTMP's listener, tell load balancers and encoders to go elsewhere.
+        """Refuse publishers, close RTMP's listener, tell load balancers, encoders and nodes to go elsewhere.
 
         HTTP's listeners stay, though each connection ends with its next answer: every request of
         an HLS viewer may come on a new one.
         """
-        self.node.draining = True
+        self.node.drain()
         self.node.gate.drain()
         self._http.site.draining = True
         if "rtmp" in self.node.listeners:
@@ -101,8 +101,8 @@ class Services:
 
     @property
     def busy(self) -> bool:
-        """Somebody watches; a publisher that nobody watches need not be waited for."""
-        return self.node.viewers > 0
+        """Somebody watches, or is fed; a publisher that nobody watches need not be waited for."""
+        return self.node.viewers > 0 or self.node.edges > 0
 
 
 def compose(

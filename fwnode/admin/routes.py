@@ -7,7 +7,7 @@ import msgspec
 
 from fwnode import __version__
 from fwnode.admin import views
-from media.track.stream import StreamStatistics
+from fwnode.replication.model import TreeList
 from mesh.node.model import MeshStatus, SecondOpinion
 from mesh.node.speed.model import SpeedResult
 
@@ -46,7 +46,17 @@ REFUSED = {400: "The body cannot be used.", 409: "The network's rules or this no
 ROUTES = (
     Route("GET", "/status", "get_status", "The node's state and counters.", views.NodeStatus),
     Route("GET", "/streams", "list_streams", "Every stream.", views.StreamList),
-    Route("GET", "/streams/{name}", "get_stream", "One stream.", StreamStatistics, errors=NO_STREAM),
+    Route("GET", "/streams/{name}", "get_stream", "One stream.", views.StreamView, errors=NO_STREAM),
+    Route(
+        "GET", "/tree", "get_tree", "Which node takes which stream from whom, in the whole network.", TreeList
+    ),
+    Route(
+        "GET",
+        "/replication",
+        "get_replication",
+        "Streams given to other nodes and taken from them.",
+        views.ReplicationView,
+    ),
     Route(
         "DELETE",
         "/streams/{name}",

@@ -14,8 +14,9 @@ from fwnode.errors import StoreError
 from fwnode.network import Change
 from fwnode.node import Node
 from fwnode.observe.probe import process_usage
+from fwnode.replication.model import TreeList
 from fwnode.store import Database
-from media.track.stream import Stream, StreamStatistics
+from media.track.stream import Stream
 from mesh.errors import Refused, Unavailable, WireError
 from mesh.identity.store import StoreError as IdentityStoreError
 from mesh.node.model import MeshStatus, SecondOpinion
@@ -50,7 +51,9 @@ class Api:
     def snapshot(self) -> views.Snapshot:
         """Everything that the dashboard shows."""
         network = self._node.network
-        return views.Snapshot(self._status(), self._streams(), network.status(), network.peers())
+        return views.Snapshot(
+            self._status(), self._streams(), network.status(), network.peers(), self._replication()
+        )
 
     async def get_status(self) -> views.NodeStatus:
         """State and counters."""
@@ -60,9 +63,18 @@ class Api:
         """Every stream by name."""
         return views.StreamList(self._streams())
 
-    async def get_stream(self, name: str) -> StreamStatistics:
+    async def get_stream(self, name: str) -> views.StreamView:
         """One stream."""
-        return self._stream(name).statistics(self._node.reactor.now())
+        return self._view(self._stream(name))
+
+    async def get_tree(self) -> TreeList:
+        """Who takes what from whom."""
+        replication = self._node.replication
+        return replication.tree() if replication is not None else TreeList([])
+
+    async def get_replication(self) -> views.ReplicationView:
+        """Streams given and taken."""
+        return self._replication()
 
     async def stop_stream(self, name: str) -> None:
         """Disconnect a publisher."""
@@ -161,9 +173,16 @@ class Api:
             raise ApiFailure(404, "no_such_stream", f"there is no stream {name[:64]} now")
         return stream
 
-    def _streams(self) -> list[StreamStatistics]:
-        now = self._node.reactor.now()
-        return sorted((stream.statistics(now) for stream in self._node.streams), key=lambda found: found.name)
+    def _streams(self) -> list[views.StreamView]:
+        return sorted((self._view(stream) for stream in self._node.streams), key=lambda found: found.name)
+
+    def _view(self, stream: Stream) -> views.StreamView:
+        replication = self._node.replication
+        place = replication.place_of(stream.name) if replication is not None else None
+        return views.stream_view(stream.statistics(self._node.reactor.now()), place)
+
+    def _replication(self) -> views.ReplicationView:
+        return views.replication_view(self._node.replication, self._node.copies)
 
     def _status(self) -> views.NodeStatus:
         node, reactor, usage = self._node, self._node.reactor.statistics(), process_usage()
@@ -189,6 +208,7 @@ class Api:
             faults=reactor.faults,
             memory_bytes=usage.memory_bytes,
             cpu_s=usage.cpu_s,
+            edges=node.edges,
         )
 
 

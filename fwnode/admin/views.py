@@ -1,5 +1,6 @@
 """What the control API says, as types: the OpenAPI document is made from these. Pure."""
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from fwnode.config import SETTINGS, Config
 from fwnode.keys import ANY_STREAM, LABEL_LENGTH_MAX, StreamKey
 from fwnode.network import Expelled, Joined
+from fwnode.replication.model import Counters, Replicating, StreamPlace, UplinkView
 from media.track.stream import StreamStatistics
 from mesh.identity.claim import NAME_LENGTH_MAX, NAME_RULE, USES_MAX, to_roles
 from mesh.identity.invite import EXPIRES_S, EXPIRES_S_MAX, EXPIRES_S_MIN, SEEDS_MAX, Invite, Terms
@@ -44,7 +46,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     ]
     open_ingest: Annotated[bool, Described(description="Publishers need no stream key.")]
     streams: int
-    publishers: int
+    publishers: Annotated[int, Described(description="Streams that somebody publishes here now.")]
     viewers: int
     connections: Annotated[int, Described(description="Open TCP connections on the public listeners.")]
     connections_accepted: int
@@ -55,12 +57,37 @@ class NodeStatus(msgspec.Struct, frozen=True):
     faults: Annotated[dict[str, int], Described(description="Connections that ended badly, by kind.")]
     memory_bytes: Annotated[int, Described(description="Resident memory of the process.")]
     cpu_s: Annotated[float, Described(description="CPU time of the process, children not included.")]
+    edges: Annotated[int, Described(description="Streams given to other nodes now.")] = 0
+
+
+class StreamView(StreamStatistics, frozen=True):
+    """A stream's counters, all since it began, and its place in the network."""
+
+    place: Annotated[
+        StreamPlace | None, Described(description="Null: other nodes do not have to do with it.")
+    ] = None
 
 
 class StreamList(msgspec.Struct, frozen=True):
     """Every stream by name."""
 
-    streams: list[StreamStatistics]
+    streams: list[StreamView]
+
+
+class ReplicationView(msgspec.Struct, frozen=True):
+    """Streams of this node for others and of others for it; counts since it entered its network."""
+
+    active: Annotated[bool, Described(description="The node takes part in a network.")]
+    edges: Annotated[
+        int, Described(description="Streams that are given now, one for each node that takes it.")
+    ]
+    copies: Annotated[int, Described(description="Streams that are taken from other nodes now.")]
+    uplink: UplinkView | None
+    counters: Annotated[dict[str, int], Described(description="Counts by name.")]
+    liars: Annotated[
+        list[str],
+        Described(description="Public keys of nodes that altered media; nothing is taken from them."),
+    ]
 
 
 class KeyView(msgspec.Struct, frozen=True):
@@ -235,9 +262,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     """What an event of type `snapshot` carries: everything that the dashboard shows."""
 
     status: NodeStatus
-    streams: list[StreamStatistics]
+    streams: list[StreamView]
     network: MeshStatus
     peers: list[PeerView]
+    replication: ReplicationView
 
 
 class StreamEvent(msgspec.Struct, frozen=True):
@@ -261,6 +289,22 @@ class DroppedEvent(msgspec.Struct, frozen=True):
     """What an event of type `dropped` carries: this client read too slowly and missed so many."""
 
     count: int
+
+
+def stream_view(statistics: StreamStatistics, place: StreamPlace | None) -> StreamView:
+    """A stream as the API shows it."""
+    fields = {name: getattr(statistics, name) for name in statistics.__struct_fields__}
+    return StreamView(**fields, place=place)
+
+
+def replication_view(replication: Replicating | None, copies: int) -> ReplicationView:
+    """Replication as the API shows it; `copies` is the number of streams that are taken from others."""
+    if replication is None:
+        return ReplicationView(False, 0, copies, None, dataclasses.asdict(Counters()), [])
+    counters = dataclasses.asdict(replication.counters)
+    return ReplicationView(
+        True, replication.edges, copies, replication.uplink(), counters, replication.liars()
+    )
 
 
 def key_view(key: StreamKey) -> KeyView:

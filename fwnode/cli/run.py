@@ -15,6 +15,7 @@ METAVARS = {
     "https_cert": "FILE",
     "https_key": "FILE",
     "drain_s": "SECONDS",
+    "uplink_mbps": "N",
 }
 
 
@@ -50,6 +51,7 @@ def run(
     mesh: Annotated[str | None, _option("mesh")] = None,
     seed: Annotated[list[str] | None, _option("seed")] = None,
     admin: Annotated[str | None, _option("admin")] = None,
+    uplink_mbps: Annotated[str | None, _option("uplink_mbps")] = None,
     demo: Annotated[bool | None, _option("demo")] = None,
     drain_s: Annotated[str | None, _option("drain_s")] = None,
     assignments: Set = None,
@@ -74,6 +76,7 @@ def run(
         "mesh": mesh,
         "seed": ",".join(seed) if seed else None,
         "admin": admin,
+        "uplink_mbps": uplink_mbps,
         "demo": demo,
         "drain_s": drain_s,
     }

@@ -23,7 +23,11 @@ def _lines(answer: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (answer["name"], f"{answer['state']}, {duration(answer['uptime_s'])}, fwnode {answer['version']}"),
         *((option, address) for option, address in answer["listeners"].items()),
-        ("streams", f"{answer['streams']}, {answer['viewers']} viewers, {answer['connections']} connections"),
+        (
+            "streams",
+            f"{answer['streams']}, {answer['viewers']} viewers, {answer['edges']} edges, "
+            f"{answer['connections']} connections",
+        ),
         ("traffic", f"{size(answer['bytes_in'])} in, {size(answer['bytes_out'])} out"),
         ("process", f"{answer['pid']}, {size(answer['memory_bytes'])} of memory"),
         ("data", answer["data_dir"]),

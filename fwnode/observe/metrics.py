@@ -42,6 +42,7 @@ class NodeCollector(Collector):
         yield from self._of_posters()
         yield from self._of_streams()
         yield from _of_mesh(self._node.network)
+        yield from _of_replication(self._node)
 
     def _of_process(self) -> Iterator[Metric]:
         usage = self._usage()
@@ -118,8 +119,9 @@ class NodeCollector(Collector):
             ("stream",),
             _each(streams, "reader_skips"),
         )
+        published = [stream.statistics(now) for stream in self._node.streams if not stream.replicated]
         yield _counter(
-            "fwnode_stream_publishers", "Publishers so far.", ("stream",), _each(streams, "publishers")
+            "fwnode_stream_publishers", "Publishers so far.", ("stream",), _each(published, "publishers")
         )
         yield _gauge(
             "fwnode_stream_viewers",
@@ -199,6 +201,40 @@ def _of_links(peers: list[PeerView]) -> Iterator[Metric]:
     yield _gauge("fwnode_mesh_rtt_seconds", "Round trip to linked nodes.", labels, rtts)
     losses = [(key, peer.loss) for key, peer in named if peer.loss is not None]
     yield _gauge("fwnode_mesh_loss_ratio", "Pings of the last minute without an answer.", labels, losses)
+
+
+def _of_replication(node: Node) -> Iterator[Metric]:
+    yield _gauge("fwnode_publishers", "Streams that somebody publishes here.", (), [((), node.publishers)])
+    replication = node.replication
+    if replication is None:
+        return
+    yield _gauge("fwnode_replication_edges", "Streams given to other nodes.", (), [((), node.edges)])
+    yield _gauge("fwnode_replication_copies", "Streams taken from other nodes.", (), [((), node.copies)])
+    uplink, counters = replication.uplink(), replication.counters
+    yield _gauge("fwnode_uplink_bits_per_second", "All that leaves.", (), [((), uplink.sent_bps)])
+    yield _gauge("fwnode_uplink_budget_bits_per_second", "0: no limit.", (), [((), uplink.budget_bps)])
+    yield _gauge(
+        "fwnode_uplink_promised_bits_per_second",
+        "With what edges will take.",
+        (),
+        [((), uplink.promised_bps)],
+    )
+    for name, (field, text) in REPLICATED.items():
+        yield _counter(f"fwnode_replication_{name}", text, (), [((), getattr(counters, field))])
+
+
+REPLICATED = {
+    "received_bytes": ("bytes_in", "Of streams taken from other nodes."),
+    "sent_bytes": ("bytes_out", "Of streams given to other nodes."),
+    "verified_parts": ("verified_parts", "Parts proven to be their origin's."),
+    "altered_parts": ("altered", "Parts that their origin did not sign so."),
+    "skips": ("skips", "Times that media was left out of a copy."),
+    "parent_changes": ("parent_changes", "Times that a copy went on from another node."),
+    "edges_refused": ("refused", "Edges that were not let in."),
+    "edges_let_go": ("let_go", "Edges sent elsewhere as the uplink was over its budget."),
+    "reports_believed": ("reports_believed", "Reports of altered media with a proof."),
+    "reports_false": ("reports_false", "Reports whose proof does not hold."),
+}
 
 
 def _each(streams: list[StreamStatistics], field: str) -> Samples:

@@ -10,23 +10,28 @@ from mesh.directory.record import PAYLOAD_BYTES_MAX
 
 MEAN_S = 5.0  # rates are means over this long; gossip tells load at most as often
 BITS = 8
+BITS_PER_MBIT = 1_000_000
 AROUND_BYTES = 4  # MessagePack's heads of the two arrays around the streams of a record
 
 
 class LoadMeter:
     """Load of one node. `cpu_s` gives the CPU time used so far; `cores` is what there is of it."""
 
-    def __init__(self, node: Node, cpu_s: Callable[[], float], cores: int) -> None:
+    def __init__(
+        self, node: Node, cpu_s: Callable[[], float], cores: int, mesh_bytes_out: Callable[[], int]
+    ) -> None:
+        """`mesh_bytes_out`: what the mesh sent so far; the rest leaves through the node's reactor."""
         self._node = node
         self._cpu_s = cpu_s
         self._cores = cores
-        self._before = (node.reactor.now(), cpu_s(), node.reactor.bytes_out)
+        self._mesh_bytes_out = mesh_bytes_out
+        self._before = (node.reactor.now(), cpu_s(), self._bytes_out())
         self._cpu = 0.0
         self._uplink_bps = 0
 
     def measure(self) -> Load:
         """Load now."""
-        now, cpu_s, bytes_out = self._node.reactor.now(), self._cpu_s(), self._node.reactor.bytes_out
+        now, cpu_s, bytes_out = self._node.reactor.now(), self._cpu_s(), self._bytes_out()
         before_s, before_cpu_s, before_bytes = self._before
         took_s = now - before_s
         if took_s >= MEAN_S:
@@ -34,13 +39,22 @@ class LoadMeter:
             self._uplink_bps = round((bytes_out - before_bytes) * BITS / took_s)
             self._before = (now, cpu_s, bytes_out)
         return Load(
-            uplink_bps=self._uplink_bps,
-            uplink_budget_bps=0,
+            uplink_bps=self._told_uplink_bps(),
+            uplink_budget_bps=round(self._node.config.uplink_mbps * BITS_PER_MBIT),
             cpu=round(self._cpu, 3),
             viewers=self._node.viewers,
             sessions=self._node.connections,
             reservations=0,
         )
+
+    def _bytes_out(self) -> int:
+        return self._node.reactor.bytes_out + self._mesh_bytes_out()
+
+    def _told_uplink_bps(self) -> int:
+        """With what was promised to edges and has not left yet: others ask what is free."""
+        replication = self._node.replication
+        promised_bps = replication.uplink().promised_bps if replication is not None else 0
+        return max(self._uplink_bps, promised_bps)
 
 
 def carried_streams(streams: Iterable[CarriedStream]) -> CarriedStreams:

@@ -126,7 +126,9 @@ class Peering:
 
     async def _tell(self, mesh: MeshNode, replication: Replication) -> None:
         """Keep the mesh informed about this node."""
-        meter = LoadMeter(self._node, lambda: process_usage().cpu_s, os.cpu_count() or 1)
+        meter = LoadMeter(
+            self._node, lambda: process_usage().cpu_s, os.cpu_count() or 1, lambda: mesh.bytes_out
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_place, mesh)
             while True:

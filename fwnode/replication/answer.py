@@ -1,7 +1,7 @@
 """What a parent says first on a stream between two nodes: what it has, or why it gives nothing. Pure.
 
-The edge names the stream in the connection's argument and sends its Want at once. The answer goes before
-everything else: a length of two bytes, big-endian, and a MessagePack array.
+The edge names the stream in the connection's argument and sends its Want at once. The answer to that goes
+before everything else: a length of two bytes, big-endian, and a MessagePack array.
 """
 
 from typing import Annotated
@@ -25,6 +25,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     origin: Annotated[bytes, Meta(max_length=KEY_BYTES)] = b""
     depth: Annotated[int, Meta(ge=0, le=64)] = 0
     refusal: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = ""
+    full: bool = False  # refused only because others might have room: who has nobody else may say so
 
 
 _decoder = msgspec.msgpack.Decoder(Answer)

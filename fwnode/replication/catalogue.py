@@ -1,6 +1,6 @@
 """Who says that it carries which stream: the directory's records, by the streams' names. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from mesh.directory.facts import CarriedStream, CarriedStreams, parse_fact_untrusted
@@ -32,11 +32,21 @@ class Catalogue:
 
     def said(self, name: str) -> list[tuple[NodeId, CarriedStream]]:
         """Who says that it carries that stream, this node too; as known FRESH_S ago or later."""
+        self._refresh()
+        return list(self._by_name.get(name, {}).items())
+
+    def everything(self) -> Iterator[tuple[str, NodeId, CarriedStream]]:
+        """All that is said, by the streams' names."""
+        self._refresh()
+        for name in sorted(self._by_name):
+            for node, carried in self._by_name[name].items():
+                yield name, node, carried
+
+    def _refresh(self) -> None:
         now = self._clock()
         if now - self._looked_at >= FRESH_S:
             self._looked_at = now
             self._look()
-        return list(self._by_name.get(name, {}).items())
 
     def _look(self) -> None:
         members = self._directory.members()

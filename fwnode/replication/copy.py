@@ -18,6 +18,7 @@ from mesh.routing.owners import Publication
 from mesh.routing.parents import Choice, Edge, Member, Rung, choose_parent, lower, objection, rung
 
 AVOID_S = 1.5  # a parent that went or refused is not asked again so long: time for another, or to come back
+FULL_S = 10.0  # a parent that had no room is taken before nobody only: it may have told of that by then
 LOST_S = 6.0  # without a parent for so long the stream ends here; players bear about as much
 IDLE_S = 30.0  # nobody watched for so long: twice what an HLS viewer counts after its last request
 
@@ -35,6 +36,10 @@ class Copy:
         self._without_since = now
         self._floor: Rung | None = None
         self._avoided: dict[NodeId, tuple[str, float]] = {}  # why, and until when
+        self._full: dict[NodeId, float] = {}  # parents without room, by their own answer: until when
+        self._just_full: NodeId | None = None
+        self._last_parent: NodeId | None = None
+        self.parent_changes = self.skips = 0
         self._used_at = now
         self._bitrates = Bitrates()
 
@@ -51,13 +56,16 @@ class Copy:
     def choose(self, members: Iterable[Member], now: float) -> Choice:
         """Whom to take the stream from. `starved`: `begin_anew`, then choose again."""
         self._avoided = {node: row for node, row in self._avoided.items() if row[1] > now}
-        known = [
-            msgspec.structs.replace(member, excluded=self._avoided[member.node][0])
-            if member.node in self._avoided
-            else member
-            for member in members
-        ]
-        return choose_parent(self._edge(), known, now)
+        self._full = {node: until for node, until in self._full.items() if until > now}
+        return choose_parent(self._edge(), map(self._known, members), now)
+
+    def _known(self, member: Member) -> Member:
+        """With what this node found out about it."""
+        if member.node in self._avoided:
+            member = msgspec.structs.replace(member, excluded=self._avoided[member.node][0])
+        if member.node in self._full:
+            member = msgspec.structs.replace(member, weak="its uplink is full")
+        return member
 
     def objection(self, parent: NodeId, publication: Publication, depth: int) -> str:
         """Why a node that answered so cannot be the parent, "" when it can."""
@@ -65,6 +73,8 @@ class Copy:
 
     def adopted(self, parent: NodeId, depth: int, now: float) -> None:
         """The stream comes from `parent`, which is at `depth`."""
+        self.parent_changes += self._last_parent not in (None, parent)
+        self._last_parent = parent
         self.parent, self._parent_since, self.depth = parent, now, depth + 1
         self._floor = lower(self._floor, rung(self.node, self.name, self.depth))
 
@@ -72,7 +82,15 @@ class Copy:
         """It comes from there no more, or never did."""
         if self.parent == parent:
             self.parent, self._without_since = None, now
+        if parent == self._just_full:
+            self._just_full = None
+            return  # when there is nobody else it is asked again at once, and told so
         self._avoided[parent] = (reason, inf if for_ever else now + AVOID_S)
+
+    def is_full(self, parent: NodeId, now: float) -> None:
+        """It has no room, as it answered: only to be asked again when there is nobody else."""
+        self._full[parent] = now + FULL_S
+        self._just_full = parent
 
     def begin_anew(self) -> None:
         """As an edge that never told anybody where it is; its children must have been let go."""

@@ -1,5 +1,7 @@
 """Those who carry a stream, as far as this node knows and measures them. Pure."""
 
+from collections.abc import Callable
+
 from mesh.directory.facts import CarriedStream, Load, Where, Who
 from mesh.link.model import QUIC
 from mesh.model import NodeId, Role
@@ -10,20 +12,25 @@ from mesh.routing.owners import Said
 from mesh.routing.parents import Member
 
 
-def members_of(core: MeshCore, said: Said, now: float) -> list[Member]:
-    """A Member for everybody else who says that it carries the stream. `now` is the mesh's clock."""
-    return [_member(core, node, carried, now) for node, carried in said if node != core.node]
+def members_of(
+    core: MeshCore, said: Said, now: float, liar: Callable[[NodeId], str] = lambda node: ""
+) -> list[Member]:
+    """A Member for everybody else who says that it carries the stream. `now` is the mesh's clock.
+
+    `liar`: why a node must never be taken.
+    """
+    return [_member(core, node, carried, now, liar(node)) for node, carried in said if node != core.node]
 
 
 def may_publish(core: MeshCore, node: NodeId) -> bool:
-    """Whether a node's membership has the role for it."""
+    """Whether the claim that makes a node a member has the role for it, whatever else the node says."""
     if node == core.node:
         return Role.ORIGIN in core.roles
     who = core.fact(node, Who)
-    return who is not None and Role.ORIGIN in who.roles
+    return who is not None and Role.ORIGIN in core.roll.roles_of(node, who.claim)
 
 
-def _member(core: MeshCore, node: NodeId, carried: CarriedStream, now: float) -> Member:
+def _member(core: MeshCore, node: NodeId, carried: CarriedStream, now: float, liar: str) -> Member:
     link = core.connector.links.get(node)
     return Member(
         node,
@@ -32,6 +39,7 @@ def _member(core: MeshCore, node: NodeId, carried: CarriedStream, now: float) ->
         reach=_reach(core, node),
         rtt_s=link.pulse.rtt_s if link else None,
         loss=(link.pulse.loss(now) or 0.0) if link else 0.0,
+        excluded=liar,
     )
 
 

@@ -2,42 +2,72 @@
 
 import time
 
+import structlog
 import trio
 
 from fwnode.node import Node
 from fwnode.replication.catalogue import Catalogue
+from fwnode.replication.copy import Copy
 from fwnode.replication.fetching.service import Fetching
 from fwnode.replication.giving.service import SERVICE, Bell, Giving
+from fwnode.replication.giving.uplink import Uplink
+from fwnode.replication.liars import Liars
+from fwnode.replication.members import may_publish
+from fwnode.replication.model import Counters, StreamPlace, TreeList, UplinkView
 from fwnode.replication.origins import Origins
+from fwnode.replication.tree import stream_trees
+from media.replicate.signing import Signer
 from media.track.model import MICROSECONDS
-from mesh.directory.facts import CarriedStream
+from mesh.directory.facts import CarriedStream, Load
+from mesh.identity.key import verify
 from mesh.node.service import MeshNode
+from mesh.routing.owners import Publication, current_publication
 
-LOOK_S = 1.0  # between looks whether anybody watches, and for streams that viewers wait for
+LOOK_S = 1.0  # between looks at the uplink, whether anybody watches, and for streams that viewers wait for
+BITS_PER_MBIT = 1_000_000
 
 
 class Replication:
     """Everything of one node that has to do with streams of other nodes, while it is in a network."""
 
     def __init__(self, node: Node, mesh: MeshNode) -> None:
+        self._node = node
         self._streams = node.streams
         self._mesh = mesh
         self._clock = node.reactor.now
         self._news = Bell()
-        catalogue = Catalogue(mesh.core.gossip.directory, self._clock)
-        self._origins = Origins(self._streams, catalogue.said, node.network.node_key.sign, _unix_us)
+        self._counters = Counters()
+        self._liars = Liars(mesh.core.node, verify)
+        self._catalogue = Catalogue(mesh.core.gossip.directory, self._clock)
+        sign = node.network.node_key.sign
+        self._origins = Origins(self._streams, self._catalogue.said, sign, _unix_us)
         self._fetching = Fetching(
             self._streams,
             mesh,
-            catalogue,
+            self._catalogue,
             self._clock,
             history_us=round(node.config.hls.window_s * MICROSECONDS),
             on_news=self._news.ring,
+            liars=self._liars,
+            counters=self._counters,
         )
-        self._giving = Giving(mesh.core.node, self._origins, self._fetching.copy_of, self._clock)
+        budget_bps = round(node.config.uplink_mbps * BITS_PER_MBIT)
+        self._giving = Giving(
+            mesh.core.node,
+            self._origins,
+            self._fetching.copy_of,
+            self._clock,
+            uplink=Uplink(budget_bps, lambda: node.reactor.bytes_out + mesh.bytes_out),
+            sign=sign,
+            counters=self._counters,
+        )
+
+    # --- what is told and shown
 
     def carried(self) -> list[CarriedStream]:
-        """What this node can give to others, for the directory."""
+        """What this node can give to others, for the directory: nothing when it is about to stop."""
+        if self._node.draining:
+            return []
         copies = [copy.carried() for copy in self._fetching.copies()]
         return self._origins.carried() + [carried for carried in copies if carried is not None]
 
@@ -45,17 +75,103 @@ class Replication:
         """Wait until `carried` may give something else."""
         await self._news.wait()
 
+    @property
+    def edges(self) -> int:
+        """Streams that are given now, one for each node that takes it."""
+        return self._giving.edges
+
+    @property
+    def counters(self) -> Counters:
+        """Counts since this node entered the network."""
+        self._counters.reports_believed, self._counters.reports_false = (
+            self._liars.believed,
+            self._liars.false,
+        )
+        return self._counters
+
+    def drain(self) -> None:
+        """This node is about to stop: send edges elsewhere, and let nobody choose it."""
+        self._giving.drain()
+        self._news.ring()
+
+    def place_of(self, name: str) -> StreamPlace | None:
+        """Where this node is in a stream's tree; None for a stream that has nothing to do with others."""
+        signer = self._origins.get(name)
+        stream = self._streams.get(name)
+        if signer is not None and signer.stream is stream:
+            return self._place_of_origin(signer)
+        copy = self._fetching.copy_of(name)
+        return self._place_of_copy(copy) if copy is not None and copy.stream is stream else None
+
+    def tree(self) -> TreeList:
+        """Who takes what from whom in the network."""
+        core = self._mesh.core
+        return stream_trees(
+            self._catalogue.everything(), self._current, core.name_of, lambda node: core.fact(node, Load)
+        )
+
+    def uplink(self) -> UplinkView:
+        """What leaves this node."""
+        uplink = self._giving.uplink
+        return UplinkView(uplink.sent_bps(), uplink.budget_bps, uplink.promised_bps(self._clock()))
+
+    def liars(self) -> list[str]:
+        """Public keys of nodes from which no stream is taken any more."""
+        return [node.hex() for node in self._liars.known()]
+
+    def _current(self, name: str) -> Publication | None:
+        core = self._mesh.core
+        return current_publication(self._catalogue.said(name), lambda node: may_publish(core, node))
+
+    def _place_of_origin(self, signer: Signer) -> StreamPlace:
+        core = self._mesh.core
+        return StreamPlace(
+            origin=core.node.hex(),
+            origin_name=core.name_of(core.node),
+            epoch_unix_us=signer.identity.epoch,
+            depth=0,
+            copy=False,
+            parent="",
+            parent_name="",
+            edges=self._giving.edges_of(signer.stream, core.name_of),
+            verified_parts=0,
+            skips=0,
+            parent_changes=0,
+        )
+
+    def _place_of_copy(self, copy: Copy) -> StreamPlace:
+        core, origin, parent = self._mesh.core, copy.publication.origin, copy.parent
+        return StreamPlace(
+            origin=origin.hex(),
+            origin_name=core.name_of(origin),
+            epoch_unix_us=copy.publication.epoch_unix_us,
+            depth=copy.depth if parent is not None else 0,
+            copy=True,
+            parent=parent.hex() if parent is not None else "",
+            parent_name=core.name_of(parent) if parent is not None else "",
+            edges=self._giving.edges_of(copy.stream, core.name_of),
+            verified_parts=copy.replica.verified,
+            skips=copy.skips,
+            parent_changes=copy.parent_changes,
+        )
+
+    # --- running
+
     async def run(self) -> None:
         """Give and fetch until cancelled; what was fetched ends then."""
         self._origins.follow(self._clock())
         self._streams.subscribe(self._stream_changed)
         self._streams.fetch = self._fetching.fetch
         self._mesh.serve(SERVICE, self._giving.serve)
+        self._node.replication = self
+        if self._node.draining:
+            self.drain()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._look)
                 nursery.start_soon(self._fetching.run, self._giving)
         finally:
+            self._node.replication = None
             self._streams.fetch = None
             self._streams.unsubscribe(self._stream_changed)
             self._origins.close()
@@ -64,9 +180,18 @@ class Replication:
         self._news.ring()
 
     async def _look(self) -> None:
+        log = structlog.get_logger()
+        told = self._liars.reports()
         while True:
             await trio.sleep(LOOK_S)
+            self._giving.look()
             self._fetching.look(self._clock())
+            for liar in self._liars.look(self._mesh.core.gossip.directory):
+                log.error("a node was proven to alter media", peer=self._mesh.core.name_of(liar))
+            reports = self._liars.reports()
+            if reports != told:
+                told = reports
+                self._mesh.set_reports(reports)
 
 
 def _unix_us() -> int:

@@ -10,6 +10,7 @@ import bisect
 from collections.abc import Callable
 
 from media.replicate.signing import Identity, Proofs
+from media.replicate.vouching import Voucher
 from media.replicate.wire import (
     End,
     Gone,
@@ -44,8 +45,9 @@ class Publication:
         on_ready: Callable[[float], None],
         *,
         late_us: int = LATE_US,
+        voucher: Voucher | None = None,
     ) -> None:
-        """`proofs` are a Signer's or, on an edge, a Replica's."""
+        """`proofs` are a Signer's or, on an edge, a Replica's; `voucher` signs what an edge passes on."""
         self.stream = stream
         self.done = False  # End or Gone was pulled
         self.packets = self.skips = 0
@@ -53,6 +55,7 @@ class Publication:
         self._identity = identity
         self._on_ready = on_ready
         self._late_us = late_us
+        self._voucher = voucher
         self._wanted = self._sending = frozenset(want.tracks)
         self._after: _Position | None = want.after if want.epoch == identity.epoch else None
         self._history_us = want.history_us
@@ -63,7 +66,7 @@ class Publication:
         self._skipping = False  # the edge has something that what comes does not follow on
         self._caught_up = False
         self._state: StreamState | None = None  # as was told
-        self._gone = ""
+        self._gone: Gone | None = None
         self._frames: list[bytes] = []
         self._bytes = 0
         stream.subscribe(self._news)
@@ -72,9 +75,9 @@ class Publication:
         """Other tracks from the next segment on."""
         self._wanted = frozenset(message.tracks)
 
-    def end(self, reason: str, now: float) -> None:
-        """Let this subscriber go, to another parent."""
-        self._gone = reason
+    def end(self, reason: str, now: float, *, full: bool = False) -> None:
+        """Let this subscriber go, to another parent; `full`: it may come back when there is none."""
+        self._gone = Gone(reason, full)
         self._on_ready(now)
 
     def close(self) -> None:
@@ -86,7 +89,7 @@ class Publication:
         """Buffers to send now: whole frames, ended with the one that reaches `bytes_max`."""
         while not self.done and self._bytes < bytes_max:
             if self._gone:
-                self._leave(Gone(self._gone))
+                self._leave(self._gone)
             elif not self._advance(bytes_max):
                 break
         frames, self._frames, self._bytes = self._frames, [], 0
@@ -161,6 +164,9 @@ class Publication:
         proof = self._proofs.get(*position)
         if proof is None:
             return False
+        vouched = self._voucher.vouch(proof) if self._voucher is not None else None
+        if vouched is not None:
+            self._say(vouched)
         self._say(proof)
         self._open = None
         return True

@@ -26,6 +26,7 @@ from media.replicate.wire import (
     Skip,
     State,
     ToEdge,
+    Vouched,
     Want,
     parse_to_edge_untrusted,
     section_of,
@@ -59,9 +60,10 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """The parent sends no more; the stream may go on at another one."""
+    """The parent sends no more; the stream may go on at another one. `full`: it would rather than nobody."""
 
     reason: str
+    full: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -97,13 +99,15 @@ class Replica:
         self._leaves: list[bytes] = []
         self._bytes = 0
         self._repeated = 0  # how many of them the present parent has sent
+        self._vouch = b""  # its word on the part that it is about to prove
 
-    def adopt(self, tracks: Sequence[int] = (), history_us: int = 0) -> Want:
+    def adopt(self, tracks: Sequence[int] = (), history_us: int = 0, *, last_resort: bool = False) -> Want:
         """What to say to a parent, the first or the next one, whose answers are received from now on."""
         self._reader = FrameReader(parse_to_edge_untrusted)
         self._repeated = 0
+        self._vouch = b""
         self.listening = True
-        return self.want(tracks, history_us)
+        return msgspec.structs.replace(self.want(tracks, history_us), last_resort=last_resort)
 
     def want(self, tracks: Sequence[int] = (), history_us: int = 0) -> Want:
         """What to say to the present parent to be sent other tracks, none: all, from the next segment on."""
@@ -135,6 +139,8 @@ class Replica:
         match message:
             case Marked():
                 self._take(message, events, now)
+            case Vouched():
+                self._vouch = message.signature
             case PartSigned():
                 self._prove(message, events, now)
             case Describe():
@@ -149,7 +155,7 @@ class Replica:
                 self._take_back(now)
             case Gone():
                 self.listening = False
-                events.append(Lost(message.reason))
+                events.append(Lost(message.reason, message.full))
             case End():
                 self._require_whole("ends")
                 self.listening = False
@@ -248,10 +254,11 @@ class Replica:
         if self._repeated < len(self._leaves):
             self._cut(events, now)
         failure = self._verifier.check(self._digests[self._packets[0].discontinuity], self._leaves, part)
+        vouch, self._vouch = self._vouch, b""
         if failure is not None:
             self._take_back(now)
             self.listening = False
-            events.append(Failed(failure))
+            events.append(Failed(msgspec.structs.replace(failure, vouch=vouch)))
             return
         self.verified += 1
         self._proven_section = self._packets[0].discontinuity

@@ -54,6 +54,7 @@ class Failure(msgspec.Struct, frozen=True):
 
     `message` and `signature` verify with the origin's key unless the fault is SIGNATURE; the
     message holds `signed`, the digest of the origin's packets, `found` is that of those that came.
+    `vouch` is the parent's word on the part, not yet checked; empty when it gave none.
     """
 
     fault: Fault
@@ -63,6 +64,7 @@ class Failure(msgspec.Struct, frozen=True):
     signature: bytes
     signed: bytes
     found: bytes
+    vouch: bytes = b""
 
 
 def packets_digest(leaves: Sequence[bytes]) -> bytes:

@@ -126,9 +126,10 @@ class End(msgspec.Struct, array_like=True, frozen=True, tag=6):
 
 
 class Gone(msgspec.Struct, array_like=True, frozen=True, tag=7):
-    """This parent sends no more; another one may."""
+    """This parent sends no more; another one may. `full`: it would if there were nobody else."""
 
     reason: Reason
+    full: bool = False
 
 
 class Want(msgspec.Struct, array_like=True, frozen=True, tag=8):
@@ -136,18 +137,26 @@ class Want(msgspec.Struct, array_like=True, frozen=True, tag=8):
 
     `tracks` are ids, none: all. `history_us` is how much the edge wants of what has been;
     `after`, with the `epoch` it belongs to, is the last part that it has verified.
+    `last_resort`: there is nobody else, so a parent whose uplink is full is asked nevertheless.
     """
 
     tracks: Annotated[list[TrackId], Meta(max_length=TRACKS_MAX)] = []
     history_us: Annotated[int, Meta(ge=0, le=NUMBER_MAX)] = 0
     epoch: Number = 0
     after: Position | None = None
+    last_resort: bool = False
 
 
 class Drop(msgspec.Struct, array_like=True, frozen=True, tag=9):
     """The edge wants no more."""
 
     reason: Reason = ""
+
+
+class Vouched(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """The sender's own word on the part whose PartSigned is next; media.replicate.vouching says over what."""
+
+    signature: Signature
 
 
 class Marked(NamedTuple):
@@ -167,7 +176,7 @@ class Marked(NamedTuple):
     payload_hash: bytes
 
 
-ToEdge: TypeAlias = Describe | PartSigned | State | Skip | Retract | End | Gone
+ToEdge: TypeAlias = Describe | PartSigned | State | Skip | Retract | End | Gone | Vouched
 ToParent: TypeAlias = Want | Drop
 
 Parsed = TypeVar("Parsed")

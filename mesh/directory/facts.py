@@ -8,17 +8,21 @@ from msgspec import Meta
 from mesh.directory.record import Kind
 from mesh.errors import WireError
 from mesh.membership.message import Node
-from mesh.model import KEY_BYTES, Role
+from mesh.model import KEY_BYTES, SIGNATURE_BYTES, Role
 
 STREAMS_MAX = 64  # streams in one record
 CANDIDATES_MAX = 16  # addresses of one node
 RELAYS_MAX = 3  # standby relays of one node
+REPORTS_MAX = 8  # liars that one node tells of: 450 bytes each, and two signatures to check
+MESSAGE_BYTES_MAX = 256  # what an origin signs of a part
+HASH_BYTES = 32  # SHA-256
 CLAIM_BYTES_MAX = 4 * 1024  # a chain of claims, opaque here
 LOAD_CHANGE = 0.1  # a change of a tenth is worth telling
 
 Text: TypeAlias = Annotated[str, Meta(max_length=128)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Share: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
+Signature: TypeAlias = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 KeyOrNone: TypeAlias = Annotated[bytes, Meta(max_length=KEY_BYTES)]
 
 
@@ -95,8 +99,29 @@ class Place(msgspec.Struct, array_like=True, frozen=True):
     country: Annotated[str, Meta(max_length=2)] = ""
 
 
-Fact: TypeAlias = Who | Where | Load | CarriedStreams | Transcode | Place
-F = TypeVar("F", Who, Where, Load, CarriedStreams, Transcode, Place)
+class Report(msgspec.Struct, array_like=True, frozen=True):
+    """A member that passed on what a stream's origin did not sign, with what proves it to everybody.
+
+    `message` and `signature` are what `liar` said that `origin` signed, `found` the digest of the packets
+    that it sent, `vouch` its own signature over all of that. Opaque here.
+    """
+
+    liar: Node
+    origin: Node
+    message: Annotated[bytes, Meta(max_length=MESSAGE_BYTES_MAX)]
+    signature: Signature
+    found: Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
+    vouch: Signature
+
+
+class Reports(msgspec.Struct, array_like=True, frozen=True):
+    """What a node found out itself, the newest."""
+
+    reports: Annotated[list[Report], Meta(max_length=REPORTS_MAX)]
+
+
+Fact: TypeAlias = Who | Where | Load | CarriedStreams | Transcode | Place | Reports
+F = TypeVar("F", Who, Where, Load, CarriedStreams, Transcode, Place, Reports)
 
 KINDS: dict[type, Kind] = {
     Who: Kind.WHO,
@@ -105,6 +130,7 @@ KINDS: dict[type, Kind] = {
     CarriedStreams: Kind.STREAMS,
     Transcode: Kind.TRANSCODE,
     Place: Kind.PLACE,
+    Reports: Kind.REPORTS,
 }
 _decoders: dict[type, msgspec.msgpack.Decoder[Fact]] = {
     shape: msgspec.msgpack.Decoder(shape) for shape in KINDS

@@ -31,6 +31,7 @@ class Kind(IntEnum):
     TRANSCODE = 5
     PLACE = 6
     GOODBYE = 7  # the node has left: its other records of this generation are void
+    REPORTS = 8  # members that it can prove to have altered media
 
 
 class _Body(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -14,6 +14,7 @@ from mesh.directory.facts import (
     Fact,
     Load,
     Place,
+    Reports,
     Where,
     Who,
     is_worth_telling,
@@ -156,6 +157,11 @@ class MeshCore:
                 self._publish(place, now)
             self._settle(now)
 
+    def set_reports(self, reports: Reports, now: float) -> None:
+        """Members that this node can prove to have altered media."""
+        self._publish(reports, now)
+        self._settle(now)
+
     def membership_changed(self, now: float, unix_s: float) -> None:
         """This node itself revoked somebody, or was renewed."""
         self.spread.announce(now)
@@ -264,6 +270,7 @@ class MeshCore:
     def on_deadline(self, now: float, unix_s: float) -> None:
         """Do what is due. Harmless when early."""
         due = self.gossip.deadline()
+        self.roll.unix_s = unix_s
         if due is not None and now >= due:
             self.gossip.on_deadline(now)
         self.connector.on_deadline(now)

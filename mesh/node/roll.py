@@ -1,12 +1,23 @@
 """Whom a node has heard of: since when, under which name, and who lied about itself. Pure."""
 
+from typing import NamedTuple
+
 from mesh.directory.facts import Who
 from mesh.errors import RemoteError, Unavailable
 from mesh.identity.claim import Chain, parse_chain_untrusted
 from mesh.identity.membership import Membership
-from mesh.model import NodeId
+from mesh.model import NodeId, Role
 
 SEEN_MAX = 16 * 1024  # nodes that are remembered, as many as the directory holds
+
+
+class _Claimed(NamedTuple):
+    """What a claim was found to say, by the membership of that version."""
+
+    claim: bytes
+    version: int
+    roles: frozenset[Role]
+    not_after_unix_s: int
 
 
 class Roll:
@@ -16,7 +27,26 @@ class Roll:
         self.first_seen: dict[NodeId, float] = {node: unix_s}  # -> Unix seconds
         self.names = {node: membership.own.claim.name}
         self.liars: set[NodeId] = set()  # members that published what their claim does not say
+        self.unix_s = unix_s  # the wall clock, as it was a moment ago
         self._membership = membership
+        self._roles: dict[NodeId, _Claimed] = {}
+
+    def roles_of(self, node: NodeId, claim: bytes) -> frozenset[Role]:
+        """What a node's claim, as it publishes it, lets it do now: nothing when that makes it no member."""
+        version, known = self._membership.version, self._roles.get(node)
+        if known is None or known.claim != claim or known.version != version:
+            try:
+                chain = parse_chain_untrusted(claim)
+                checked = self._membership.check(chain, self.unix_s)
+            except (RemoteError, Unavailable):
+                return frozenset()
+            if checked.node_id != node:
+                return frozenset()
+            if node not in self._roles and len(self._roles) >= SEEN_MAX:
+                del self._roles[next(iter(self._roles))]
+            version = self._membership.version  # the check may have counted a use
+            known = self._roles[node] = _Claimed(claim, version, checked.roles, checked.not_after_unix_s)
+        return known.roles if self.unix_s <= known.not_after_unix_s else frozenset()
 
     def see(self, node: NodeId, name: str, unix_s: float) -> None:
         """A node was heard of."""

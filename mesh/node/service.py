@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from mesh.address import host_of, show_address
-from mesh.directory.facts import CarriedStreams, Load, Place
+from mesh.directory.facts import CarriedStreams, Load, Place, Reports
 from mesh.discovery.candidates import is_lan, listening
 from mesh.discovery.mdns.names import MdnsOwn
 from mesh.discovery.mdns.service import serve_mdns
@@ -121,6 +121,12 @@ class MeshNode:
 
     # --- for the rest of the program
 
+    @property
+    def bytes_out(self) -> int:
+        """All that left since the start: links, streams, what is relayed for others, UDP with its headers."""
+        udp = self._traversal.port.counters.bytes_out if self._traversal is not None else 0
+        return self._credentials.traffic.bytes_out + self.core.book.counters.bytes + udp
+
     def peers(self) -> list[PeerView]:
         """Every known node of the network, this one first."""
         reasons = self._traversal.reasons if self._traversal is not None else {}
@@ -192,6 +198,11 @@ class MeshNode:
     def set_streams(self, streams: CarriedStreams) -> None:
         """What the node carries."""
         self.core.set_streams(streams, trio.current_time())
+        self._advance()
+
+    def set_reports(self, reports: Reports) -> None:
+        """Members that altered media, with the proofs."""
+        self.core.set_reports(reports, trio.current_time())
         self._advance()
 
     def set_place(self, place: Place | None) -> None:

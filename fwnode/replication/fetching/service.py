@@ -11,11 +11,13 @@ from fwnode.replication.answer import AnswerReader
 from fwnode.replication.catalogue import Catalogue
 from fwnode.replication.copy import Copy
 from fwnode.replication.giving.service import SERVICE, Giving
+from fwnode.replication.liars import Liars
 from fwnode.replication.members import may_publish, members_of
+from fwnode.replication.model import Counters
 from media.errors import Refused, WireError
 from media.replicate.replica import Conflicted, Ended, Event, Failed, Lost, Replica, Skipped
 from media.replicate.signing import Identity
-from media.replicate.wire import encode
+from media.replicate.wire import Want, encode
 from media.track.registry import Streams
 from media.track.stream import Source, StreamState
 from mesh.errors import MeshError
@@ -56,14 +58,18 @@ class Fetching:
         *,
         history_us: int,
         on_news: Callable[[], None],
+        liars: Liars,
+        counters: Counters,
     ) -> None:
-        """`history_us`: how much of a stream's past is asked for; `on_news`: `copies` changed."""
+        """`history_us`: how much of a stream's past is asked for; `on_news`: `copies` or `liars` changed."""
         self._streams = streams
         self._mesh = mesh
         self._catalogue = catalogue
         self._clock = clock
         self._history_us = history_us
         self._on_news = on_news
+        self._liars = liars
+        self._counters = counters
         self._giving: Giving | None = None
         self._runs: dict[str, _Run] = {}
         self._begun_send, self._begun = trio.open_memory_channel[_Run](COPIES_MAX)
@@ -151,13 +157,14 @@ class Fetching:
         while True:
             now = self._clock()
             said = self._catalogue.said(copy.name)
-            choice = copy.choose(members_of(self._mesh.core, said, trio.current_time()), now)
+            members = members_of(self._mesh.core, said, trio.current_time(), self._liars.reason)
+            choice = copy.choose(members, now)
             if choice.starved:
                 assert self._giving is not None
                 self._giving.let_go(copy.stream, "this node has no parent")
                 copy.begin_anew()
             elif choice.parent is not None:
-                trouble = await self._take_from(copy, choice.parent)
+                trouble = await self._take_from(copy, choice.parent, last_resort=choice.last_resort)
                 if trouble is None:
                     self._rest(copy)
                     return "the stream has ended"
@@ -179,6 +186,8 @@ class Fetching:
         name = self._mesh.core.name_of(parent)
         if isinstance(trouble, Failed):
             failure = trouble.failure
+            self._counters.altered += 1
+            self._liars.caught(parent, copy.publication.origin, failure)
             self._log.error(
                 "a node gave altered media",
                 stream=copy.name,
@@ -195,7 +204,9 @@ class Fetching:
             copy.left(parent, trouble, self._clock())
         self._on_news()
 
-    async def _take_from(self, copy: Copy, parent: NodeId) -> "str | Failed | None":
+    async def _take_from(
+        self, copy: Copy, parent: NodeId, *, last_resort: bool = False
+    ) -> "str | Failed | None":
         """Receive from one parent; returns what went wrong with it, None when the stream ended."""
         try:
             with trio.fail_after(OPEN_S):
@@ -205,7 +216,8 @@ class Fetching:
         except trio.TooSlowError:
             return "no connection in time"
         try:
-            return await self._receive(copy, parent, connection)
+            want = copy.replica.adopt(history_us=self._history_us, last_resort=last_resort)
+            return await self._receive(copy, parent, connection, want)
         except (WireError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             return str(error) or "the connection broke"
         except trio.TooSlowError:
@@ -216,8 +228,10 @@ class Fetching:
         finally:
             connection.close()
 
-    async def _receive(self, copy: Copy, parent: NodeId, connection: Connection) -> "str | Failed | None":
-        await connection.send_all(encode(copy.replica.adopt(history_us=self._history_us)))
+    async def _receive(
+        self, copy: Copy, parent: NodeId, connection: Connection, want: Want
+    ) -> "str | Failed | None":
+        await connection.send_all(encode(want))
         reader = AnswerReader()
         data = b""
         with trio.fail_after(ANSWER_S):
@@ -226,27 +240,50 @@ class Fetching:
                 data = reader.feed(data)
         answer = reader.answer
         if answer.refusal:
+            if answer.full:
+                copy.is_full(parent, self._clock())
             return answer.refusal
         publication = Publication(answer.epoch_unix_us, answer.origin)
         if objection := copy.objection(parent, publication, answer.depth):
             return objection
+        changes = copy.parent_changes
         copy.adopted(parent, answer.depth, self._clock())
+        self._counters.parent_changes += copy.parent_changes - changes
         core = self._mesh.core
         self._log.info("stream fetched", stream=copy.name, peer=core.name_of(parent), depth=copy.depth)
         self._on_news()
         while True:
-            for event in copy.replica.receive(data, self._clock()) if data else ():
+            for event in self._take_in(copy, data):
                 if isinstance(event, Ended):
                     return None
-                if isinstance(event, Failed | Lost):
-                    return event if isinstance(event, Failed) else event.reason
+                if isinstance(event, Failed):
+                    return event
+                if isinstance(event, Lost):
+                    if event.full:
+                        copy.is_full(parent, self._clock())
+                    return event.reason
                 self._note(copy, event)
             with trio.move_on_after(STALL_S if copy.stream.state is StreamState.LIVE else REST_S) as stall:
                 data = await _some(connection)
             if stall.cancelled_caught:
                 return "nothing came any more"
 
+    def _take_in(self, copy: Copy, data: bytes) -> list[Event]:
+        """Raises WireError as the replica does."""
+        if not data:
+            return []
+        replica, counters = copy.replica, self._counters
+        before = replica.verified
+        try:
+            return replica.receive(data, self._clock())
+        finally:
+            counters.bytes_in += len(data)
+            counters.verified_parts += replica.verified - before
+
     def _note(self, copy: Copy, event: Event) -> None:
+        if isinstance(event, Skipped):
+            copy.skips += 1
+            self._counters.skips += 1
         if isinstance(event, Conflicted | Skipped):
             self._log.info(
                 "media skipped" if isinstance(event, Skipped) else "parents differ", stream=copy.name

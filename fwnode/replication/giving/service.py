@@ -1,33 +1,49 @@
 """Gives streams to edges: what is published here, and what this node itself takes from others.
 
-One bulk stream of the mesh for each subscriber, called SERVICE, with the stream's name as its argument. What
-is sent on it is media.replicate.wire's, behind this node's Answer.
+One bulk stream of the mesh for each subscriber, called SERVICE, with the stream's name as its argument. The
+edge says what it wants, this node answers whether it gets that; the rest is media.replicate.wire's.
+
+An edge is let in as long as the uplink's budget has room for it (giving.uplink), and beyond that only when it
+says that it has nobody else. What viewers of this node take is never refused here, so they come first; when
+they leave too little for the edges, the newest edges are sent to other parents.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
+import msgspec
 import structlog
 import trio
 
 from fwnode.replication.answer import Answer, encode_answer
 from fwnode.replication.copy import Copy
+from fwnode.replication.giving.uplink import Fed, Uplink
+from fwnode.replication.model import Counters, EdgeView
 from fwnode.replication.origins import Origins
 from media.errors import WireError
 from media.replicate.publication import Publication as Feed
-from media.replicate.signing import Identity, Proofs
+from media.replicate.replica import Replica
+from media.replicate.signing import Identity, Proofs, Sign
+from media.replicate.vouching import Voucher
 from media.replicate.wire import TO_PARENT_BYTES_MAX, FrameReader, ToParent, Want, parse_to_parent_untrusted
 from media.track.stream import Stream, StreamState
 from mesh.link.model import Connection
 from mesh.model import NodeId
 
 SERVICE = "media"
-SUBSCRIBERS_MAX = 64  # edges and streams that are fed at a time; 200 Mb/s of usual streams
+SUBSCRIBERS_MAX = (
+    64  # edges and streams that are fed at a time, whatever the budget; 200 Mb/s of usual streams
+)
 SUBSCRIBERS_OF_PEER_MAX = 32  # a node that wants everything leaves room for others
+WAITING_OF_PEER_MAX = 8  # that have not said what they want: a node that never does holds up nobody else
 PULL_BYTES = 65536  # taken from a stream at once: what one system call sends
 WANT_S = 10.0  # for an edge to say what it wants
+ANSWER_S = 10.0  # for the answer to leave: an edge that takes nothing in is gone
 SEND_S = 30.0  # for PULL_BYTES to leave: slower than any stream, the edge is gone
+WANTS_PAUSE_S = 0.1  # between two reads of what an edge says: it changes its mind at segments, not more often
+STOPPING = "this node is about to stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,7 @@ class _Offer:
     proofs: Proofs
     identity: Identity
     answer: Answer
+    voucher: Voucher | None = None
 
 
 class Bell:
@@ -63,19 +80,49 @@ class Giving:
         origins: Origins,
         copy_of: Callable[[str], Copy | None],
         clock: Callable[[], float],
+        *,
+        uplink: Uplink,
+        sign: Sign,
+        counters: Counters,
     ) -> None:
-        """`copy_of`: this node's copy of another node's stream, by name."""
+        """`copy_of`: this node's copy of another node's stream, by name; `sign` with the node's key."""
+        self.uplink = uplink
         self._node = node
         self._origins = origins
         self._copy_of = copy_of
         self._clock = clock
+        self._sign = sign
+        self._counters = counters
+        self._draining = False
         self._subscribers: Counter[NodeId] = Counter()  # streams of each, also those that wait for a Want
-        self._feeds: dict[Feed, None] = {}
+        self._waiting: Counter[NodeId] = Counter()  # those of them
+        self._feeds: dict[Feed, Fed] = {}
+        self._vouchers: WeakKeyDictionary[Replica, Voucher] = WeakKeyDictionary()
         self._log = structlog.get_logger()
+
+    @property
+    def edges(self) -> int:
+        """How many are fed, each as often as it takes a stream."""
+        return len(self._feeds)
 
     def fed(self) -> Counter[Stream]:
         """How many edges take each stream from here now."""
         return Counter(feed.stream for feed in self._feeds)
+
+    def edges_of(self, stream: Stream, name_of: Callable[[NodeId], str]) -> list[EdgeView]:
+        """Who takes a stream from here, for people."""
+        now = self._clock()
+        return [
+            EdgeView(
+                fed.peer.hex(),
+                name_of(fed.peer),
+                round(now - fed.began_at, 3),
+                fed.bytes_out,
+                fed.last_resort,
+            )
+            for fed in self._feeds.values()
+            if fed.stream is stream
+        ]
 
     def let_go(self, stream: Stream, reason: str) -> None:
         """Send those who are fed a stream to other parents."""
@@ -83,17 +130,38 @@ class Giving:
             if feed.stream is stream:
                 feed.end(reason, self._clock())
 
+    def drain(self) -> None:
+        """The node is about to stop: nobody more is let in, and edges that can go elsewhere go now.
+
+        What is published here there is nowhere else, so those who take that stay as long as the node does.
+        """
+        self._draining = True
+        for feed in list(self._feeds):
+            if feed.stream.replicated:
+                feed.end(STOPPING, self._clock())
+
+    def look(self) -> None:
+        """Every second or so: when the uplink was over its budget for long, let the newest edges go."""
+        now = self._clock()
+        self.uplink.look(now)
+        excess = self.uplink.take_excess(now)
+        for feed, fed in list(self._feeds.items()):
+            if fed in excess:
+                self._counters.let_go += 1
+                self._log.info("edge let go", stream=feed.stream.name, peer=fed.peer.hex()[:8])
+                feed.end("this node's uplink is over its budget", now, full=True)
+
     async def serve(self, connection: Connection) -> None:
         """Service of the mesh: one edge that wants one stream."""
-        name, peer = connection.argument.decode("ascii", "replace"), connection.peer.node_id
-        found = self._offer(name, peer)
+        peer = connection.peer.node_id
+        trouble = self._trouble(peer)
         self._subscribers[peer] += 1
         try:
-            if isinstance(found, str):
-                await connection.send_all(encode_answer(Answer(refusal=found)))
-                return
-            await connection.send_all(encode_answer(found.answer))
-            await self._feed(connection, found)
+            if not trouble:
+                trouble = await self._serve(connection)
+            if trouble:
+                await self._answer(connection, Answer(refusal=trouble))
+                self._counters.refused += 1
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass
         except* WireError as group:
@@ -102,12 +170,58 @@ class Giving:
             self._subscribers[peer] -= 1
             self._subscribers += Counter()  # drops those that have none
 
-    def _offer(self, name: str, peer: NodeId) -> _Offer | str:
-        """The stream that an edge asks for, or why it does not get it."""
+    def _trouble(self, peer: NodeId) -> str:
+        """Why an edge is not even asked what it wants."""
+        if self._draining:
+            return STOPPING
         if self._subscribers.total() >= SUBSCRIBERS_MAX:
             return f"this node feeds {SUBSCRIBERS_MAX} edges already"
         if self._subscribers[peer] >= SUBSCRIBERS_OF_PEER_MAX:
             return f"this node gives you {SUBSCRIBERS_OF_PEER_MAX} streams already"
+        if self._waiting[peer] >= WAITING_OF_PEER_MAX:
+            return f"you have not said what you want of {WAITING_OF_PEER_MAX} streams already"
+        return ""
+
+    async def _serve(self, connection: Connection) -> str:
+        """Feed an edge what it wants; returns why it gets nothing, "" when it got something."""
+        name, peer = connection.argument.decode("ascii", "replace"), connection.peer.node_id
+        found = self._offer(name)
+        if isinstance(found, str):
+            return found
+        reader = FrameReader(parse_to_parent_untrusted, TO_PARENT_BYTES_MAX)
+        said = await self._wanted(connection, reader)
+        if not said or not isinstance(said[0], Want):
+            return ""
+        want, now = said[0], self._clock()
+        found = self._offer(name)  # as it is now
+        if isinstance(found, str):
+            return found
+        if self._draining:
+            return STOPPING
+        if not want.last_resort and not self.uplink.has_room(found.stream.bitrate_bps, now):
+            await self._answer(connection, Answer(refusal="this node's uplink is full", full=True))
+            self._counters.refused += 1
+            return ""
+        fed = Fed(peer, found.stream, now, want.last_resort)
+        await self._feed(connection, found, fed, reader, said)
+        return ""
+
+    async def _wanted(self, connection: Connection, reader: FrameReader[ToParent]) -> list[ToParent]:
+        """What an edge says first; nothing when it hangs up."""
+        peer = connection.peer.node_id
+        self._waiting[peer] += 1
+        try:
+            with trio.fail_after(WANT_S):
+                while data := await connection.receive_some():
+                    if said := list(reader.feed(data)):
+                        return said
+            return []
+        finally:
+            self._waiting[peer] -= 1
+            self._waiting += Counter()
+
+    def _offer(self, name: str) -> _Offer | str:
+        """The stream that an edge asks for, or why it does not get it."""
         signer = self._origins.get(name)
         if signer is not None and signer.stream.state is not StreamState.ENDED:
             answer = Answer(signer.identity.epoch, self._node, 0)
@@ -115,57 +229,85 @@ class Giving:
         copy = self._copy_of(name)
         if copy is None or copy.parent is None or copy.stream.state is StreamState.ENDED:
             return "this node does not have that stream now"
-        publication = copy.publication
+        publication, replica = copy.publication, copy.replica
         answer = Answer(publication.epoch_unix_us, publication.origin, copy.depth)
-        return _Offer(copy.stream, copy.replica.proofs, copy.replica.identity, answer)
+        return _Offer(copy.stream, replica.proofs, replica.identity, answer, self._voucher(copy))
 
-    async def _feed(self, connection: Connection, offer: _Offer) -> None:
-        reader = FrameReader(parse_to_parent_untrusted, TO_PARENT_BYTES_MAX)
-        waiting: list[ToParent] = []
-        with trio.fail_after(WANT_S):
-            while not waiting:
-                data = await connection.receive_some()
-                if not data:
-                    return
-                waiting.extend(reader.feed(data))
-        if not isinstance(waiting[0], Want):
-            return
+    def _voucher(self, copy: Copy) -> Voucher:
+        """One for all who take that copy."""
+        replica = copy.replica
+        voucher = self._vouchers.get(replica)
+        if voucher is None:
+            voucher = Voucher(copy.stream, replica.identity, copy.publication.origin, self._sign)
+            self._vouchers[replica] = voucher
+        return voucher
+
+    async def _answer(self, connection: Connection, answer: Answer) -> None:
+        with trio.fail_after(ANSWER_S):
+            await connection.send_all(encode_answer(answer))
+
+    async def _feed(
+        self,
+        connection: Connection,
+        offer: _Offer,
+        fed: Fed,
+        reader: FrameReader[ToParent],
+        said: list[ToParent],
+    ) -> None:
+        """`said` begins with the Want that was granted."""
         bell = Bell()
-        feed = Feed(offer.stream, offer.proofs, offer.identity, waiting[0], bell.ring)
-        self._feeds[feed] = None
+        want, *more = said
+        assert isinstance(want, Want)
+        affordable_us = self.uplink.history_us(want.history_us, offer.stream.bitrate_bps, fed.began_at)
+        want = msgspec.structs.replace(want, history_us=affordable_us)
+        feed = Feed(offer.stream, offer.proofs, offer.identity, want, bell.ring, voucher=offer.voucher)
+        self._feeds[feed] = fed
+        self.uplink.add(fed, fed.began_at)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._hear, connection, reader, feed, nursery.cancel_scope)
-                await _send(connection, feed, bell)
-                nursery.cancel_scope.cancel()
+            if all(_heed(feed, message) for message in more):
+                await self._answer(connection, offer.answer)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_hear, connection, reader, feed, nursery.cancel_scope)
+                    await self._send(connection, feed, fed, bell)
+                    nursery.cancel_scope.cancel()
         finally:
             del self._feeds[feed]
+            self.uplink.remove(fed)
             feed.close()
 
-    async def _hear(
-        self, connection: Connection, reader: FrameReader[ToParent], feed: Feed, done: trio.CancelScope
-    ) -> None:
-        """What the edge says after its first Want, until it hangs up or wants no more."""
-        while data := await connection.receive_some():
-            for message in reader.feed(data):
-                if not isinstance(message, Want):
-                    done.cancel()
-                    return
-                feed.want(message)
-        done.cancel()
+    async def _send(self, connection: Connection, feed: Feed, fed: Fed, bell: Bell) -> None:
+        """Everything that a subscriber is to get, as its transport takes it."""
+        while True:
+            frames = feed.pull(PULL_BYTES)
+            if frames:
+                data = b"".join(frames)
+                with trio.fail_after(SEND_S):
+                    await connection.send_all(data)
+                self.uplink.count(fed, len(data))
+                self._counters.bytes_out += len(data)
+            elif feed.done:
+                return
+            else:
+                await bell.wait()
 
 
-async def _send(connection: Connection, feed: Feed, bell: Bell) -> None:
-    """Everything that a subscriber is to get, as its transport takes it."""
-    while True:
-        frames = feed.pull(PULL_BYTES)
-        if frames:
-            with trio.fail_after(SEND_S):
-                await connection.send_all(b"".join(frames))
-        elif feed.done:
-            return
-        else:
-            await bell.wait()
+async def _hear(
+    connection: Connection, reader: FrameReader[ToParent], feed: Feed, done: trio.CancelScope
+) -> None:
+    """What the edge says after its first Want, until it hangs up or wants no more."""
+    while data := await connection.receive_some():
+        if not all(_heed(feed, message) for message in reader.feed(data)):
+            break
+        await trio.sleep(WANTS_PAUSE_S)
+    done.cancel()
+
+
+def _heed(feed: Feed, message: ToParent) -> bool:
+    """Whether the edge wants to be fed any more."""
+    if isinstance(message, Want):
+        feed.want(message)
+        return True
+    return False
 
 
 def _first(group: BaseExceptionGroup[WireError]) -> str:

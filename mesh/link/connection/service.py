@@ -11,6 +11,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -68,6 +69,14 @@ class _Socket(ssl.SSLSocket):
     refusal = ""
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of all connections of one node that run on a socket of their own, since the start."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
 class Credentials:
     """What this node shows of itself, and whom it believes. The membership is read as it is at each use."""
 
@@ -79,6 +88,7 @@ class Credentials:
         self.membership = membership
         self.program = one_line(program, TEXT_LENGTH_MAX)
         self.unix_s = unix_s
+        self.traffic = Traffic()
         self._client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._client.check_hostname = False
         self._client.verify_mode = ssl.CERT_NONE  # the key in the certificate is checked instead
@@ -141,14 +151,17 @@ class SecureConnection:
     nothing can be sent after it. The end of the stream is authenticated: a connection that was cut is broken.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, peer: Peer, purpose: str, argument: bytes) -> None:
-        """For `secure`, after the greeting."""
+    def __init__(
+        self, sock: ssl.SSLSocket, peer: Peer, purpose: str, argument: bytes, traffic: Traffic
+    ) -> None:
+        """For `secure`, after the greeting. `traffic` counts along."""
         self.peer = peer
         self.purpose = purpose
         self.argument = argument
         self.bytes_in = 0
         self.bytes_out = 0
         self._sock = sock
+        self._traffic = traffic
         self._closed = False
         self._broken = False
         self._sending = False
@@ -182,6 +195,7 @@ class SecureConnection:
                 raise self._lost(error) from None
             at += sent
             self.bytes_out += sent
+            self._traffic.bytes_out += sent
             if at < len(view):
                 await trio.lowlevel.checkpoint()
 
@@ -227,6 +241,7 @@ class SecureConnection:
             self.peer,
             self.purpose if purpose is None else purpose,
             self.argument if argument is None else argument,
+            self._traffic,
         )
         self._closed = True
         return taken
@@ -273,6 +288,7 @@ class SecureConnection:
         except OSError as error:
             raise self._lost(error) from None
         self.bytes_in += len(data)
+        self._traffic.bytes_in += len(data)
         return data
 
     def _read_into(self, view: memoryview) -> int | None:
@@ -286,6 +302,7 @@ class SecureConnection:
         except OSError as error:
             raise self._lost(error) from None
         self.bytes_in += count
+        self._traffic.bytes_in += count
         return count
 
     def _require(self) -> None:
@@ -377,7 +394,7 @@ class _Greeting:
         peer = greeting.peer_of(
             checked, hello.program, hello.observed, remote=self._remote, round_trip_s=took_s, dialled=True
         )
-        return SecureConnection(self._sock, peer, purpose, argument)
+        return SecureConnection(self._sock, peer, purpose, argument, self._own.traffic)
 
     async def answer(self) -> SecureConnection:
         await self._start_as_server()
@@ -402,7 +419,7 @@ class _Greeting:
         peer = greeting.peer_of(
             checked, answer.program, answer.observed, remote=self._remote, round_trip_s=took_s, dialled=False
         )
-        return SecureConnection(self._sock, peer, answer.purpose, answer.argument)
+        return SecureConnection(self._sock, peer, answer.purpose, answer.argument, self._own.traffic)
 
     async def _start_as_client(self) -> NodeId:
         """TLS. The key that the server has proven."""

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,3 +137,14 @@ def test_greeting_says_where_to_watch_and_to_publish(values: dict[str, str], key
     assert f"http://{addresses['http']}/\n" in text
     assert f"rtmp://192.0.2.9:{addresses['rtmp'].rpartition(':')[2]}/live\n" in text
     assert "dashboard   http://127.0.0.1:7078/\n" in text
+
+
+def test_draining_tells_edges_and_waits_for_them() -> None:
+    services = compose()
+    told: list[str] = []
+    replication = SimpleNamespace(edges=2, drain=lambda: told.append("drain"))
+    services.node.replication = replication  # type: ignore[assignment]  # as much as is asked of it
+    services.drain()
+    assert told == ["drain"] and services.busy
+    replication.edges = 0
+    assert not services.busy

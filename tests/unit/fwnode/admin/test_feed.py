@@ -3,7 +3,7 @@
 import pytest
 
 from fwnode.admin.feed import CLIENTS_MAX, MAILBOX_EVENTS, Feed, Mailbox
-from fwnode.admin.views import NodeStatus, Snapshot
+from fwnode.admin.views import NodeStatus, Snapshot, replication_view, stream_view
 from media.errors import Unavailable
 from media.track.registry import RegistrySettings, Streams
 from media.track.stream import Source
@@ -48,7 +48,8 @@ def make_feed() -> tuple[Feed, Streams]:
     )
 
     def snapshot() -> Snapshot:
-        return Snapshot(STATUS, [stream.statistics(0.0) for stream in streams], NETWORK, [])
+        found = [stream_view(stream.statistics(0.0), None) for stream in streams]
+        return Snapshot(STATUS, found, NETWORK, [], replication_view(None, 0))
 
     feed = Feed(streams, snapshot)
     streams.subscribe(feed.stream_changed)

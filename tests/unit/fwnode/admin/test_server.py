@@ -26,10 +26,20 @@ from fwnode.keys import Keyring
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.password import hash_password
+from fwnode.replication.model import (
+    Counters,
+    EdgeView,
+    StreamPlace,
+    StreamTree,
+    TreeList,
+    TreeNode,
+    UplinkView,
+)
 from fwnode.store import Database
 from media.ingest.gate import PublishRequest
 from media.net.reactor import Reactor
 from media.track.registry import RegistrySettings, Streams
+from media.track.stream import Source
 from mesh.discovery.store import FILE_NAME, PeersFile
 from mesh.errors import Unavailable as MeshUnavailable
 from mesh.identity.store import IdentityStore
@@ -472,3 +482,71 @@ async def test_events_follow_streams_and_end_with_the_client(client: Client) -> 
     assert bodies[0].startswith(b'event: snapshot\ndata: {"status":')
     assert b'{"name":"live","state":"starting"}' in bodies[1]
     assert not client.feed._mailboxes
+
+
+class Replicates:
+    """Stands for replication that runs."""
+
+    edges = 2
+    counters = Counters(bytes_out=9, verified_parts=7, parent_changes=1)
+
+    def drain(self) -> None:
+        raise AssertionError
+
+    def place_of(self, name: str) -> StreamPlace | None:
+        edge = EdgeView("cd" * 32, "cellar", 1.5, 9, False)
+        return StreamPlace("ab" * 32, "attic", 10**15, 2, True, "ef" * 32, "barn", [edge], 7, 0, 1)
+
+    def tree(self) -> TreeList:
+        nodes = [TreeNode("ab" * 32, "attic", 0, "", 3_000_000, ["v1"], None, None)]
+        return TreeList([StreamTree("cam", "ab" * 32, "attic", 10**15, True, nodes)])
+
+    def uplink(self) -> UplinkView:
+        return UplinkView(2_000_000, 8_000_000, 3_000_000)
+
+    def liars(self) -> list[str]:
+        return ["12" * 32]
+
+
+async def test_a_node_alone_replicates_nothing(client: Client) -> None:
+    assert (await client("GET", "/api/v1/tree")).json == {"trees": [], "left_out": 0}
+    alone = (await client("GET", "/api/v1/replication")).json
+    assert (alone["active"], alone["edges"], alone["uplink"], alone["liars"]) == (False, 0, None, [])
+    assert "fwnode_replication" not in (await client("GET", "/metrics")).body.decode()
+
+
+async def test_replication_is_shown(client: Client) -> None:
+    client.node.replication = Replicates()
+    key = (await client("POST", "/api/v1/keys", {"stream": "cam"})).json["key"]
+    client.publish(key, lambda reason: None)
+    for stream in (
+        (await client("GET", "/api/v1/streams")).json["streams"][0],
+        (await client("GET", "/api/v1/streams/cam")).json,
+    ):
+        place = stream["place"]
+        assert (place["origin_name"], place["parent_name"], place["depth"]) == ("attic", "barn", 2)
+        assert place["copy"] and place["edges"][0]["name"] == "cellar" and place["verified_parts"] == 7
+    assert (await client("GET", "/api/v1/tree")).json["trees"][0]["nodes"][0]["name"] == "attic"
+    shown = (await client("GET", "/api/v1/replication")).json
+    assert shown["uplink"] == {"sent_bps": 2_000_000, "budget_bps": 8_000_000, "promised_bps": 3_000_000}
+    assert shown["counters"]["verified_parts"] == 7 and shown["liars"] == ["12" * 32]
+    assert (await client("GET", "/api/v1/status")).json["edges"] == 2
+    text = (await client("GET", "/metrics")).body.decode()
+    values = {
+        family.name: family.samples[0].value
+        for family in text_string_to_metric_families(text)
+        if family.samples
+    }
+    assert values["fwnode_replication_edges"] == 2 and values["fwnode_replication_sent_bytes"] == 9
+    assert values["fwnode_uplink_budget_bits_per_second"] == 8_000_000
+
+
+async def test_copies_are_no_publishers(client: Client) -> None:
+    client.node.replication = Replicates()
+    source = Source("mesh", "attic")
+    client.node.streams.open_copy("cam", source, client.reactor.now(), 10**15, lambda reason: None)
+    status = (await client("GET", "/api/v1/status")).json
+    assert (status["streams"], status["publishers"]) == (1, 0)
+    text = (await client("GET", "/metrics")).body.decode()
+    assert "fwnode_replication_copies 1.0" in text and "fwnode_publishers 0.0" in text
+    assert "fwnode_stream_publishers_total{" not in text

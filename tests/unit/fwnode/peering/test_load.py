@@ -32,6 +32,7 @@ class Time:
         self.now = 100.0
         self.cpu_s = 7.0
         self.unix_us = 10**15
+        self.mesh_bytes = 0
 
     def clock(self) -> float:
         return self.now
@@ -77,14 +78,15 @@ def publish(node: Node, name: str, tracks: int = 0) -> Writer:
 
 
 def meter(node: Node, time: Time, cores: int = 4) -> LoadMeter:
-    return LoadMeter(node, lambda: time.cpu_s, cores)
+    return LoadMeter(node, lambda: time.cpu_s, cores, lambda: time.mesh_bytes)
 
 
 def test_rates_are_means_over_the_last_seconds(node: Node, time: Time) -> None:
     measured = meter(node, time)
     time.now += MEAN_S
     time.cpu_s += MEAN_S  # one of four cores all the time
-    node.reactor.bytes_out += 1_000_000
+    node.reactor.bytes_out += 400_000
+    time.mesh_bytes += 600_000
     load = measured.measure()
     assert load.cpu == 0.25
     assert load.uplink_bps == round(8_000_000 / MEAN_S)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -12,14 +13,21 @@ import trio.testing
 from fwnode.peering.load import carried_streams
 from fwnode.replication.copy import IDLE_S, LOST_S
 from fwnode.replication.fetching.service import STALL_S
-from fwnode.replication.giving.service import SUBSCRIBERS_OF_PEER_MAX, WANT_S
+from fwnode.replication.giving.service import (
+    SEND_S,
+    SUBSCRIBERS_OF_PEER_MAX,
+    WAITING_OF_PEER_MAX,
+    WANT_S,
+    WANTS_PAUSE_S,
+)
 from fwnode.replication.service import Replication
 from media.bitstream.duration import frame_duration
-from media.replicate.wire import Want, encode
-from media.track.model import Codec, Frame, Track
+from media.replicate.wire import Drop, Want, encode
+from media.track.model import Codec, Frame, Packet, Track
 from media.track.registry import RegistrySettings, Streams
 from media.track.stream import Source, Stream, StreamState
-from mesh.directory.facts import payload
+from mesh.directory.facts import Load, Reports, Who, payload
+from mesh.directory.record import Kind
 from mesh.errors import Unavailable
 from mesh.identity.key import SecretKey
 from mesh.model import NodeId, Role
@@ -35,7 +43,15 @@ VIDEO = Track(
 class End:
     """One end of a bulk stream between two nodes."""
 
-    def __init__(self, stream: Any, peer: "Node", argument: bytes, alter: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self,
+        stream: Any,
+        owner: "Node",
+        peer: "Node",
+        argument: bytes,
+        alter: Callable[[bytes], bytes],
+    ) -> None:
+        self.owner = owner
         self.peer = SimpleNamespace(node_id=peer.id, name=peer.name)
         self.argument = argument
         self.silent = False
@@ -43,6 +59,7 @@ class End:
         self._alter = alter
 
     async def send_all(self, data: bytes) -> None:
+        self.owner.bytes_out += len(data)
         await self._stream.send_all(self._alter(bytes(data)))
 
     async def receive_some(self, n: int = 65536) -> bytes:
@@ -65,8 +82,12 @@ class Node:
         self.key = SecretKey(bytes([number + 1]) * 32)
         self.id: NodeId = self.key.node_id
         self.up = True
+        self.bytes_out = 0
+        self.reports = Reports([])
+        self.record: Any = None
         self.alter: Callable[[bytes], bytes] = lambda data: data
         self.ends: list[End] = []
+        self.service_ends: list[End] = []  # of streams that others opened
         self.opened = 0
         call_at = SimpleNamespace(cancel=lambda: None)
         self.streams = Streams(
@@ -77,18 +98,24 @@ class Node:
             roles=frozenset(Role),
             connector=SimpleNamespace(links={}),
             gossip=SimpleNamespace(directory=network),
-            fact=lambda node, shape: (
-                SimpleNamespace(roles=list(Role), nat="open") if "roles" in shape.__struct_fields__ else None
-            ),
+            fact=network.fact,
+            roll=SimpleNamespace(roles_of=lambda node, claim: frozenset(Role)),
             name_of=lambda node: network.nodes[node].name,
         )
         parts = SimpleNamespace(
             streams=self.streams,
-            reactor=SimpleNamespace(now=trio.current_time),
+            reactor=SimpleNamespace(now=trio.current_time, bytes_out=0),
             network=SimpleNamespace(node_key=self.key),
-            config=SimpleNamespace(hls=SimpleNamespace(window_s=6.0)),
+            config=SimpleNamespace(hls=SimpleNamespace(window_s=6.0), uplink_mbps=network.uplink_mbps),
+            draining=False,
+            replication=None,
         )
+        self.parts = parts
         self.replication = Replication(parts, self)  # type: ignore[arg-type]  # as much of them as it asks of
+
+    def set_reports(self, reports: Reports) -> None:
+        self.reports = reports
+        self.record = SimpleNamespace(payload=payload(reports))
 
     def serve(self, name: str, service: Callable[[End], Awaitable[None]]) -> None:
         self.service = service
@@ -98,9 +125,11 @@ class Node:
         if not other.up or (self.name, other.name) in self.network.cut:
             raise Unavailable("no way", 1.0)
         ours, theirs = trio.testing.memory_stream_pair()
-        here, there = End(ours, other, argument, lambda data: data), End(theirs, self, argument, other.alter)
+        here = End(ours, self, other, argument, lambda data: data)
+        there = End(theirs, other, self, argument, other.alter)
         self.opened += 1
         other.ends.append(here)
+        other.service_ends.append(there)
         self.network.nursery.start_soon(self._answer, other, there)
         return here
 
@@ -140,6 +169,7 @@ class Network:
     """All nodes; also their directory, in which everything is known at once."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
+        self.uplink_mbps = 0.0  # of the nodes that are added
         self.nursery = nursery
         self.cut: set[tuple[str, str]] = set()
         self.nodes: dict[NodeId, Node] = {}
@@ -154,7 +184,15 @@ class Network:
     def members(self) -> list[NodeId]:
         return [node.id for node in self.nodes.values() if node.up]
 
+    def fact(self, node: NodeId, shape: type) -> Any:
+        if shape is Load:
+            uplink = self.nodes[node].replication.uplink()
+            return Load(uplink.promised_bps, uplink.budget_bps, 0.0, 0, 0, 0)
+        return SimpleNamespace(claim=b"", nat="open") if shape is Who else None
+
     def record(self, owner: NodeId, kind: int) -> Any:
+        if kind == Kind.REPORTS:
+            return self.nodes[owner].record
         return SimpleNamespace(payload=payload(carried_streams(self.nodes[owner].replication.carried())))
 
 
@@ -359,15 +397,16 @@ def test_one_member_gets_so_many_streams() -> None:
         origin, edge = network.add(2)
         network.nursery.start_soon(origin.publish)
         await trio.sleep(1)
-        for number in range(SUBSCRIBERS_OF_PEER_MAX):
-            end = await edge.open_stream(origin.id, "media", STREAM.encode())
-            if number % 2:  # the others never say what they want
-                await end.send_all(encode(Want()))
+        for _ in range(SUBSCRIBERS_OF_PEER_MAX):
+            first = await edge.open_stream(origin.id, "media", STREAM.encode())
+            await first.send_all(encode(Want()))
+            await trio.sleep(0.1)
+        end = await edge.open_stream(origin.id, "media", STREAM.encode())
+        assert b"gives you" in await end.receive_some()
+        first.close()
         await trio.sleep(1)
         end = await edge.open_stream(origin.id, "media", STREAM.encode())
-        assert b"streams already" in await end.receive_some()
-        await trio.sleep(WANT_S)
-        end = await edge.open_stream(origin.id, "media", STREAM.encode())
+        await end.send_all(encode(Want()))
         assert b"already" not in await end.receive_some()
 
     on_network(run)
@@ -382,8 +421,279 @@ def test_an_edge_that_talks_nonsense_is_let_go(said: bytes) -> None:
         network.nursery.start_soon(origin.publish)
         await trio.sleep(1)
         end = await edge.open_stream(origin.id, "media", STREAM.encode())
-        await end.receive_some()
         await end.send_all(said)
         assert await end.receive_some() == b""
+
+    on_network(run)
+
+
+# --- the uplink's budget, and nodes that stop
+
+
+def parents(nodes: list[Node]) -> list[str]:
+    """Whom each takes the stream from, by name; "" from nobody."""
+    places = [node.replication.place_of(STREAM) for node in nodes]
+    return [place.parent_name if place is not None else "" for place in places]
+
+
+def set_budget(node: Node, streams: float) -> None:
+    """An uplink with room for so many of the stream."""
+    stream = node.streams.get(STREAM)
+    assert stream is not None and stream.bitrate_bps
+    node.replication._giving.uplink.budget_bps = round(streams * stream.bitrate_bps * 1.1)
+
+
+def test_with_room_for_one_the_second_edge_is_fed_by_the_first() -> None:
+    async def run(network: Network) -> None:
+        origin, *edges = network.add(3)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(4)
+        set_budget(origin, 1)
+        for edge in edges:
+            edge.watch()
+            await trio.sleep(4)
+        assert sorted(parents(edges)) == ["n0", "n1"]
+        assert origin.replication.edges == 1
+        uplink = origin.replication.uplink()
+        assert 0 < uplink.promised_bps <= uplink.budget_bps
+        await trio.sleep(20)
+        assert origin.replication.counters.let_go == 0
+        for edge in edges:
+            assert_same(origin, edge)
+
+    on_network(run)
+
+
+def test_two_who_come_at_once_are_sorted_out() -> None:
+    """Neither has anybody else when it comes, so both are fed; then the newer one goes below the other."""
+
+    async def run(network: Network) -> None:
+        origin, *edges = network.add(3)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(4)
+        set_budget(origin, 1)
+        for edge in edges:
+            edge.watch()
+        await trio.sleep(3)
+        assert parents(edges) == ["n0", "n0"]
+        await trio.sleep(20)
+        assert sorted(parents(edges)) in (["n0", "n1"], ["n0", "n2"])
+        assert origin.replication.counters.let_go == 1
+        for edge in edges:
+            assert_same(origin, edge)
+
+    on_network(run)
+
+
+def test_who_has_nobody_else_is_fed_whatever_the_budget() -> None:
+    async def run(network: Network) -> None:
+        origin, edge = network.add(2)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(4)
+        set_budget(origin, 0.5)
+        edge.watch()
+        for _ in range(4):
+            await trio.sleep(15)
+            edge.watch()
+            assert parents([edge]) == ["n0"]
+        [view] = origin.replication.place_of(STREAM).edges  # type: ignore[union-attr]  # it publishes
+        assert view.last_resort
+        assert_same(origin, edge)
+        assert origin.replication.counters.let_go <= 1  # it came back, and is kept for a minute
+
+    on_network(run)
+
+
+def test_a_parent_without_room_refuses_with_a_sentence() -> None:
+    async def run(network: Network) -> None:
+        origin, edge = network.add(2)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(4)
+        set_budget(origin, 0.5)
+        end = await edge.open_stream(origin.id, "media", STREAM.encode())
+        await end.send_all(encode(Want()))
+        assert b"uplink is full" in await end.receive_some()
+        assert await end.receive_some() == b""
+        end = await edge.open_stream(origin.id, "media", STREAM.encode())
+        await end.send_all(encode(Want(last_resort=True)))
+        assert b"full" not in await end.receive_some()
+        await trio.sleep(1)
+        assert origin.replication.edges == 1
+        assert origin.replication.counters.refused == 1
+
+    on_network(run)
+
+
+def test_a_node_that_stops_sends_its_edges_elsewhere() -> None:
+    async def run(network: Network) -> None:
+        nodes = await chain(network)
+        network.cut.clear()
+        assert nodes[1].replication.edges == 1
+        nodes[1].parts.draining = True
+        nodes[1].replication.drain()
+        assert nodes[1].replication.carried() == []
+        await trio.sleep(0.5)
+        assert parents(nodes[2:]) == ["n0"]
+        assert nodes[1].replication.edges == 0
+        assert_same(nodes[0], nodes[2])
+        end = await nodes[2].open_stream(nodes[1].id, "media", STREAM.encode())
+        assert b"about to stop" in await end.receive_some()
+
+    on_network(run)
+
+
+def test_who_takes_what_is_published_on_a_node_that_stops_is_fed_to_its_end() -> None:
+    async def run(network: Network) -> None:
+        origin, edge = network.add(2)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(3)
+        edge.watch()
+        await trio.sleep(3)
+        origin.parts.draining = True
+        origin.replication.drain()
+        await trio.sleep(3)
+        assert parents([edge]) == ["n0"] and origin.replication.edges == 1
+        assert_same(origin, edge)
+
+    on_network(run)
+
+
+# --- lies
+
+
+def test_a_liar_is_convicted_before_everybody() -> None:
+    async def run(network: Network) -> None:
+        nodes = network.add(4)
+        origin, liar, victim, other = nodes
+        network.cut |= {("n2", "n0"), ("n3", "n0"), ("n3", "n2")}
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(3)
+        liar.watch()
+        await trio.sleep(2)
+        copy = liar.streams.get(STREAM)
+        assert copy is not None
+        keep = copy.ring.append
+
+        def append(packet: Packet) -> None:
+            keep(msgspec.structs.replace(packet, data=packet.data[:-1] + b"\x01"))
+
+        copy.ring.append = append  # type: ignore[method-assign]  # what it holds is not what it was given
+        victim.watch()
+        await trio.sleep(4)
+        assert victim.replication.liars() == [liar.id.hex()]
+        assert victim.replication.counters.altered == 1
+        assert [report.liar for report in victim.reports.reports] == [liar.id]
+        await trio.sleep(2)
+        for node in (origin, other):
+            assert node.replication.liars() == [liar.id.hex()]
+            assert node.replication.counters.reports_believed == 1
+        assert liar.replication.liars() == []
+        before = other.opened
+        other.watch()  # only the liar could be reached
+        await trio.sleep(2)
+        assert other.opened == before
+
+    on_network(run)
+
+
+# --- edges that are slow, silent or many
+
+
+class NeverReads(End):
+    """Its transport takes nothing in."""
+
+    async def send_all(self, data: bytes) -> None:
+        await trio.sleep_forever()
+
+
+def test_an_edge_that_never_reads_is_let_go() -> None:
+    async def run(network: Network) -> None:
+        origin, edge = network.add(2)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(2)
+        for argument in (STREAM.encode(), b"nobody"):
+            ours, theirs = trio.testing.memory_stream_pair()
+            with trio.fail_after(SEND_S + 1):
+                async with trio.open_nursery() as nursery:
+                    end = NeverReads(theirs, origin, edge, argument, lambda data: data)
+                    nursery.start_soon(origin.service, end)
+                    await ours.send_all(encode(Want()))
+        assert origin.replication.edges == 0
+        assert not origin.replication._giving._subscribers
+
+    on_network(run)
+
+
+def test_who_never_says_what_it_wants_holds_up_nobody() -> None:
+    async def run(network: Network) -> None:
+        origin, edge, other = network.add(3)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(2)
+        for _ in range(WAITING_OF_PEER_MAX):
+            await edge.open_stream(origin.id, "media", STREAM.encode())
+        await trio.sleep(1)
+        for _ in range(100):
+            end = await edge.open_stream(origin.id, "media", STREAM.encode())
+            assert b"have not said" in await end.receive_some()
+        other.watch()
+        await trio.sleep(1)
+        assert parents([other]) == ["n0"]
+        await trio.sleep(WANT_S)
+        assert not origin.replication._giving._waiting
+
+    on_network(run)
+
+
+def test_an_edge_that_changes_its_mind_all_the_time_is_not_followed_faster() -> None:
+    async def run(network: Network) -> None:
+        origin, edge = network.add(2)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(2)
+        end = await edge.open_stream(origin.id, "media", STREAM.encode())
+        await end.send_all(encode(Want()) * 3)
+        await end.receive_some()
+        reads = 0
+        there = origin.service_ends[-1]
+        receive = there.receive_some
+
+        async def counted(n: int = 65536) -> bytes:
+            nonlocal reads
+            reads += 1
+            return await receive(n)
+
+        there.receive_some = counted  # type: ignore[method-assign]  # counts
+        began = trio.current_time()
+        for _ in range(1000):
+            await end.send_all(encode(Want([1])))
+            await trio.sleep(0.001)
+        assert reads <= (trio.current_time() - began) / WANTS_PAUSE_S + 2
+        assert origin.replication.edges == 1
+
+    on_network(run)
+
+
+def test_a_drop_right_behind_the_want_is_heeded() -> None:
+    async def run(network: Network) -> None:
+        origin, edge = network.add(2)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(2)
+        end = await edge.open_stream(origin.id, "media", STREAM.encode())
+        await end.send_all(encode(Want()) + encode(Drop()))
+        assert await end.receive_some() == b""
+        assert origin.replication.edges == 0
+
+    on_network(run)
+
+
+def test_the_tree_of_the_network() -> None:
+    async def run(network: Network) -> None:
+        nodes = await chain(network)
+        [tree] = nodes[1].replication.tree().trees
+        assert tree.current and tree.origin_name == "n0" and tree.stream == STREAM
+        assert [(node.name, node.depth) for node in tree.nodes] == [("n0", 0), ("n1", 1), ("n2", 2)]
+        assert [node.parent for node in tree.nodes] == ["", nodes[0].id.hex(), nodes[1].id.hex()]
+        place = nodes[1].replication.place_of(STREAM)
+        assert place is not None and place.copy and place.verified_parts > 4
+        assert [edge.name for edge in place.edges] == ["n2"]
 
     on_network(run)

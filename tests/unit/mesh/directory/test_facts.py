@@ -5,10 +5,14 @@ import pytest
 
 from mesh.directory.facts import (
     KINDS,
+    MESSAGE_BYTES_MAX,
+    REPORTS_MAX,
     CarriedStream,
     CarriedStreams,
     Load,
     Place,
+    Report,
+    Reports,
     Transcode,
     Where,
     Who,
@@ -16,7 +20,7 @@ from mesh.directory.facts import (
     parse_fact_untrusted,
     payload,
 )
-from mesh.directory.record import PAYLOAD_BYTES_MAX
+from mesh.directory.record import PAYLOAD_BYTES_MAX, Kind
 from mesh.errors import WireError
 from mesh.model import Role
 
@@ -28,6 +32,7 @@ FACTS = [
     CarriedStreams([CarriedStream("live", 1, 2, ["video h264"], b"o" * 32, b"p" * 32, 3_000_000)]),
     Transcode(["libx264"], 2),
     Place(52.5, 13.4, "city", "DE"),
+    Reports([Report(b"l" * 32, b"o" * 32, b"signed", b"s" * 64, b"f" * 32, b"v" * 64)]),
 ]
 
 
@@ -37,7 +42,7 @@ def test_facts_come_back(fact: object) -> None:
 
 
 def test_every_kind_but_goodbye_has_a_shape() -> None:
-    assert {kind.name for kind in KINDS.values()} == {"WHO", "WHERE", "LOAD", "STREAMS", "TRANSCODE", "PLACE"}
+    assert {kind.name for kind in KINDS.values()} == {kind.name for kind in Kind} - {"GOODBYE"}
 
 
 def test_a_stream_as_older_nodes_say_it() -> None:
@@ -84,3 +89,8 @@ def test_load_without_a_budget() -> None:
     told = Load(1000, 0, 0.2, 0, 0, 0)
     assert not is_worth_telling(told, Load(1050, 0, 0.2, 0, 0, 0))
     assert is_worth_telling(told, Load(1200, 0, 0.2, 0, 0, 0))
+
+
+def test_a_full_record_of_reports_fits() -> None:
+    most = Report(b"l" * 32, b"o" * 32, b"m" * MESSAGE_BYTES_MAX, b"s" * 64, b"f" * 32, b"v" * 64)
+    assert len(payload(Reports([most] * REPORTS_MAX))) <= PAYLOAD_BYTES_MAX

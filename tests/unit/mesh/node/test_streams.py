@@ -189,3 +189,12 @@ async def test_a_request_is_made_again_on_the_connection_that_takes_over(loopbac
                     await trio.lowlevel.checkpoint()
         assert not first._streams._openings
         assert not first._streams._listeners
+
+
+async def test_all_that_leaves_is_counted(loopback: Loopback) -> None:
+    async with loopback.linked("first", "second") as nodes:
+        for node, peer in (nodes, list(reversed(nodes))):
+            node.serve("digest", digest)
+            before = peer.bytes_out
+            await exchange(await peer.open_stream(node.node, "digest", b""), b"")
+            assert peer.bytes_out - before >= len(SENT)
