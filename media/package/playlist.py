@@ -92,7 +92,7 @@ def _listed(window: LiveWindow, name: str, window_us: int) -> list[Segment]:
     """The newest run of segments that have this rendition and something to list."""
     listed: list[Segment] = []
     for segment in reversed(window.segments):
-        if not segment.parts[0].complete:
+        if not segment.begun and not (listed and segment.cut):
             continue
         if name in segment.renditions:
             if listed and segment.start_us < listed[0].start_us - window_us:
@@ -122,7 +122,7 @@ def _head(
         f"CAN-SKIP-UNTIL={SKIP_TARGETS * target_s:.1f}",
         f"#EXT-X-PART-INF:PART-TARGET={part_s:.5f}",
         f"#EXT-X-MEDIA-SEQUENCE:{segments[0].msn}",
-        f"#EXT-X-DISCONTINUITY-SEQUENCE:{segments[0].section.discontinuity}",
+        f"#EXT-X-DISCONTINUITY-SEQUENCE:{segments[0].section.discontinuity + window.stream.breaks_before}",
     ]
     if all([segment.starts_clean(segment.renditions[name]) for segment in segments]):
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
@@ -141,8 +141,10 @@ def _skippable(segments: list[Segment], target_s: int) -> int:
 def _segment(lines: list[str], segment: Segment, before: Segment | None, name: str, *, parts: bool) -> None:
     rendition = segment.renditions[name]
     known = before.renditions[name].init if before is not None else None
-    if before is not None and before.section.discontinuity != segment.section.discontinuity:
-        lines.append("#EXT-X-DISCONTINUITY")
+    if before is not None:
+        # More than one when a section was lost whole with a node that died: the count stays everybody's.
+        breaks = segment.section.discontinuity - before.section.discontinuity
+        lines += ["#EXT-X-DISCONTINUITY"] * breaks
     if known != rendition.init:
         lines.append(f'#EXT-X-MAP:URI="init-{rendition.init}.mp4"')
     lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{_iso(segment.unix_us)}")

@@ -27,6 +27,7 @@ from media.track.model import Packet
 from media.track.stream import Stream, StreamState
 
 LATE_US = 6_000_000  # further behind than this, playlists' last parts come too late; guess
+ANOTHER_EPOCH = "the stream goes on in another epoch"
 SLICE_PACKETS = 64  # taken from the ring at once
 
 _Position = tuple[int, int]
@@ -56,6 +57,9 @@ class Publication:
         self._wanted = self._sending = frozenset(want.tracks)
         self._after: _Position | None = want.after if want.epoch == identity.epoch else None
         self._history_us = want.history_us
+        self._beyond = want.beyond
+        self._epoch_begin = stream.epoch_begin
+        self._stop: int | None = None  # where another epoch begins
         self._index: int | None = None  # the next packet; None: a segment's beginning is looked for
         self._open: _Position | None = None  # the part whose proof was not sent yet
         self._last = self._after  # the part that the edge has or was sent last
@@ -94,7 +98,11 @@ class Publication:
 
     def _news(self, now: float) -> None:
         ring = self.stream.ring
-        if self._index is not None and self._index > ring.next:
+        if self._stop is None and self.stream.epoch_begin != self._epoch_begin:
+            self._stop = self.stream.epoch_begin
+        if self._stop is not None:
+            self._index = self._index if self._index is None else min(self._index, self._stop)
+        elif self._index is not None and self._index > ring.next:
             self._index = ring.next
             if self._open is not None:
                 self._say(Retract(*self._open))
@@ -111,10 +119,10 @@ class Publication:
             index = self._begin()
             if index is None:
                 return self._rest()
-        if index == ring.next:
+        if index == self._end:
             return self._rest()
         begin = self._bytes
-        for packet in ring.slice(index, index + SLICE_PACKETS):
+        for packet in ring.slice(index, min(index + SLICE_PACKETS, self._end)):
             if self._after is not None and (packet.segment, packet.part) <= self._after:
                 index += 1
                 continue
@@ -168,13 +176,18 @@ class Publication:
     def _rest(self) -> bool:
         """All packets are sent: tell the stream's state. False: it was told."""
         self._caught_up = True
+        if self._stop is not None:
+            if self._open is not None:
+                self._prove(self._open)
+            self._leave(Gone(ANOTHER_EPOCH))
+            return True
         state = self.stream.state
         if state is self._state:
             return False
-        if state is StreamState.ENDED and self.stream.cut_off:
+        at_rest = state in (StreamState.LINGERING, StreamState.ENDED)
+        if at_rest and self.stream.cut_off:
             self._leave(Gone("the stream was lost on its way here"))
             return True
-        at_rest = state in (StreamState.LINGERING, StreamState.ENDED)
         if at_rest and self._open is not None and not self._prove(self._open):
             return False
         self._state = state
@@ -192,12 +205,25 @@ class Publication:
             if found is not None:
                 return found
             self._after, self._last, self._skipping = None, None, True
-        starts = ring.segment_starts()
+        starts = self._starts()
+        if self._beyond is not None:
+            return next((start for start in starts if ring.get(start).segment > self._beyond), None)
         if not starts:
             return None
         newest_us = ring.get(ring.next - 1).dts_us
         old_enough = [start for start in starts if newest_us - ring.get(start).dts_us >= self._history_us]
         return old_enough[-1] if old_enough else starts[0]
+
+    @property
+    def _end(self) -> int:
+        """Index of the first packet that is not for this subscriber yet, or never."""
+        return self.stream.ring.next if self._stop is None else self._stop
+
+    def _starts(self) -> list[int]:
+        """Where whole segments of this epoch begin."""
+        return [
+            start for start in self.stream.ring.segment_starts() if self._epoch_begin <= start < self._end
+        ]
 
     def _find(self, after: _Position) -> int | None:
         """Index of the first packet behind that part, None when it does not follow on it."""
@@ -214,7 +240,7 @@ class Publication:
 
     def _skip(self) -> int | None:
         """Pass over what is too old, to the newest segment; None while none begins."""
-        starts = self.stream.ring.segment_starts()
+        starts = self._starts()
         self._index = starts[-1] if starts else None
         self._open = self._after = self._last = None
         self._skipping, self._history_us = True, 0
@@ -225,11 +251,11 @@ class Publication:
     def _is_late(self, index: int) -> bool:
         """Too far behind, and is there a newer segment?"""
         ring = self.stream.ring
-        if not self._caught_up or index >= ring.next:
+        if not self._caught_up or index >= self._end:
             return False
         if ring.get(ring.next - 1).dts_us - ring.get(index).dts_us <= self._late_us:
             return False
-        starts = ring.segment_starts()
+        starts = self._starts()
         return bool(starts) and starts[-1] > index
 
     def _leave(self, message: End | Gone) -> None:

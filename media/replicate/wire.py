@@ -135,13 +135,15 @@ class Want(msgspec.Struct, array_like=True, frozen=True, tag=8):
     """Begin, or from the next segment on send other tracks.
 
     `tracks` are ids, none: all. `history_us` is how much the edge wants of what has been;
-    `after`, with the `epoch` it belongs to, is the last part that it has verified.
+    `after`, with the `epoch` it belongs to, is the last part that it has verified. `beyond` is the last
+    segment that it has of an earlier epoch: nothing below is wanted, and all above.
     """
 
     tracks: Annotated[list[TrackId], Meta(max_length=TRACKS_MAX)] = []
     history_us: Annotated[int, Meta(ge=0, le=NUMBER_MAX)] = 0
     epoch: Number = 0
     after: Position | None = None
+    beyond: Number | None = None
 
 
 class Drop(msgspec.Struct, array_like=True, frozen=True, tag=9):
