@@ -1,6 +1,7 @@
 """The parts of one running node, as those who show or control it see them. Pure."""
 
 import dataclasses
+from collections.abc import Callable
 
 from fwnode.config import Config
 from fwnode.gate import NodeGate
@@ -36,6 +37,7 @@ class Node:
     posters: Posters = dataclasses.field(default_factory=Posters)
     http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
     draining: bool = False
+    published_elsewhere: Callable[[str], bool] | None = None  # on another node of the network, by name
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from math import inf
 
 import msgspec
 
-from fwnode.replication.origins import Bitrates
+from fwnode.replication.origins import Bitrates, resume_of
 from media.replicate.replica import Replica
 from media.track.stream import Stream, StreamState
 from mesh.directory.facts import CarriedStream
@@ -18,7 +18,8 @@ from mesh.routing.owners import Publication
 from mesh.routing.parents import Choice, Edge, Member, Rung, choose_parent, lower, objection, rung
 
 AVOID_S = 1.5  # a parent that went or refused is not asked again so long: time for another, or to come back
-LOST_S = 6.0  # without a parent for so long the stream ends here; players bear about as much
+ALONE_S = 2.0  # without a parent for so long it is as if its publisher had gone: another one takes less
+LOST_S = 6.0  # and for so long, or the longer time that publishers may be away, it ends; players bear as much
 IDLE_S = 30.0  # nobody watched for so long: twice what an HLS viewer counts after its last request
 
 
@@ -78,9 +79,20 @@ class Copy:
         """As an edge that never told anybody where it is; its children must have been let go."""
         self._floor = None
 
-    def is_lost(self, now: float) -> bool:
-        """Nobody can give it, and that for too long."""
-        return self.parent is None and now - self._without_since >= LOST_S
+    def is_alone(self, now: float) -> bool:
+        """Nobody can give it, for longer than it takes to find another parent."""
+        return self.parent is None and now - self._without_since >= ALONE_S
+
+    def is_lost(self, now: float, linger_s: float) -> bool:
+        """Nobody can give it, and that for too long. `linger_s`: how long publishers may be away."""
+        return self.parent is None and now - self._without_since >= max(LOST_S, linger_s)
+
+    def succeed(self, publication: Publication, replica: Replica, now: float) -> None:
+        """Another publication goes on with the stream: its tree is another one."""
+        self.publication, self.replica = publication, replica
+        self.parent, self._without_since, self._floor = None, now, None
+        # Who went, or had another epoch, may have this one; who altered media is not believed again.
+        self._avoided = {node: row for node, row in self._avoided.items() if row[1] == inf}
 
     # --- who watches
 
@@ -94,14 +106,17 @@ class Copy:
     # --- what is told
 
     def carried(self) -> CarriedStream | None:
-        """What to tell of it; None while it comes from nobody: it could be given to nobody either."""
-        if self.parent is None or self.stream.state is StreamState.ENDED:
+        """What to tell of it. While it comes from nobody: where a publisher would go on with it."""
+        stream = self.stream
+        resume = resume_of(stream) if self.parent is None else None
+        if stream.state is StreamState.ENDED or (self.parent is None and resume is None):
             return None
-        tracks = [track.name for track in self.stream.tracks.values()]
+        tracks = [track.name for track in stream.tracks.values()]
         epoch, origin = self.publication.epoch_unix_us, self.publication.origin
-        parent = self.parent if self.depth > 1 else b""
-        bitrate_bps = self._bitrates.of(self.stream)
-        return CarriedStream(self.name, epoch, self.depth, tracks, origin, parent, bitrate_bps)
+        depth, parent = max(self.depth, 1), (self.parent or b"") if self.depth > 1 else b""
+        return CarriedStream(
+            self.name, epoch, depth, tracks, origin, parent, self._bitrates.of(stream), resume
+        )
 
     def _edge(self) -> Edge:
         return Edge(

@@ -28,6 +28,7 @@ def _member(core: MeshCore, node: NodeId, carried: CarriedStream, now: float) ->
     return Member(
         node,
         carried,
+        excluded="has nobody to take it from" if carried.depth and carried.resume is not None else "",
         load=core.fact(node, Load),
         reach=_reach(core, node),
         rtt_s=link.pulse.rtt_s if link else None,

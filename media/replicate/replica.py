@@ -119,7 +119,7 @@ class Replica:
         return Want(list(tracks), history_us, self.identity.epoch, after, beyond)
 
     def is_ahead(self, segment: int) -> bool:
-        """Are viewers here too far ahead of a parent whose newest segment this is, to wait for its numbers?"""
+        """Are viewers here too far ahead of a parent with this newest segment to wait for its numbers?"""
         return self._before is not None and segment + AHEAD_SEGMENTS_MAX < self._before.segment
 
     def receive(self, data: bytes, now: float) -> list[Event]:

@@ -117,9 +117,9 @@ class Proofs:
 class Signer:
     """Signs the parts of a stream that this node is the origin of, as they complete.
 
-    Begins with the oldest segment of the present epoch that is held whole. Its `update` is a listener of the stream and
-    must be subscribed before those who send the parts on. One signer serves a stream for all of an
-    epoch: a second one would begin another chain.
+    Begins with the oldest segment of the present epoch that is held whole. Its `update` is a listener
+    of the stream and must be subscribed before those who send the parts on. One signer serves a stream
+    for all of an epoch: a second one would begin another chain.
     """
 
     def __init__(self, stream: Stream, identity: Identity, sign: Sign) -> None:

@@ -83,7 +83,7 @@ class MarkedWriter:
         stream._marker.target_duration_us = max(self._promised_us, target_duration_us)
 
     def retract(self, now: float) -> None:
-        """Take back what is not proven; readers that had it are told at once that it may have been altered."""
+        """Take back what is not proven; readers that had it are told at once: it may be altered."""
         if not self._closed:
             stream = self.stream
             self._take_back()

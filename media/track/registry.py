@@ -117,7 +117,7 @@ class Streams:
     def open(
         self, name: str, source: Source, now: float, unix_us: int, on_stop: Callable[[str], None]
     ) -> Writer:
-        """Begin or continue a stream, also one that was a copy here. Raises Refused: bad name, taken, too many."""
+        """Begin or continue a stream, also a copy. Raises Refused: bad name, taken, or too many streams."""
         _check_name(name)
         self._make_room(name, now)
         stream = self._streams.get(name)
@@ -176,7 +176,7 @@ class Streams:
         return True
 
     def yield_to(self, name: str, reason: str, now: float) -> None:
-        """End a stream's publisher as another node's comes before it; the stream lingers, to be gone on with."""
+        """End a publisher as another node's comes before it; the stream lingers, to be gone on with."""
         writer = self._writers.get(name)
         if isinstance(writer, Writer):
             del self._writers[name]

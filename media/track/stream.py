@@ -171,9 +171,7 @@ class Stream:
         self._dropped = 0
         self._proven: int | None = None  # ring index up to which a copy is proven
         self._last: Packet | None = None  # the newest packet that was proven, or of an earlier epoch
-        self._floor: Continuation | None = (
-            None  # where the present epoch began, if this node began it behind another
-        )
+        self._floor: Continuation | None = None  # where this node began an epoch behind another
         self._publishers = 0
         self._observer: Observer | None = None
 
@@ -348,7 +346,7 @@ class Stream:
             self.cut_segments = {segment for segment in self.cut_segments if segment >= oldest.segment}
 
     def _begin_epoch(self, now: float) -> None:
-        """Another origin's packets follow, or this node's behind another's: those who send the stream on stop.
+        """Another origin's packets follow, or this node's behind another's; who sends it on must stop.
 
         What is not proven has been taken back.
         """
@@ -360,7 +358,7 @@ class Stream:
         self._notify(now)
 
     def _go_on(self, where: Continuation) -> None:
-        """The next packet is this node's own, the first of its epoch, and gets these numbers or higher ones."""
+        """The next packet is this node's own, the first of its epoch, with these numbers or higher ones."""
         if self._last is not None:
             where = furthest(where, self.continuation)
         self._floor = where

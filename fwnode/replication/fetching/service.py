@@ -16,6 +16,8 @@ from media.errors import Refused, WireError
 from media.replicate.replica import Conflicted, Ended, Event, Failed, Lost, Replica, Skipped
 from media.replicate.signing import Identity
 from media.replicate.wire import encode
+from media.track.continuation import Continuation
+from media.track.marked import MarkedWriter
 from media.track.registry import Streams
 from media.track.stream import Source, StreamState
 from mesh.errors import MeshError
@@ -31,6 +33,7 @@ ANSWER_S = 5.0
 STALL_S = 5.0  # without a byte of a live stream another parent is looked for
 REST_S = 60.0  # the same of a stream that starts or rests at its origin: nothing is sent then
 RETRY_S = 0.25  # between looks for a parent when there is none
+FINISH_S = 2.0  # for the rest of a publication to come whose successor has begun
 RESTING_MAX = 512  # publications that ended and are not fetched again at once, the latest
 RESTING_S = 20.0  # the directory may tell of a stream for so long after its origin died; as ENDED_KEEP_S
 
@@ -41,6 +44,8 @@ class _Run:
 
     copy: Copy
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    taking: trio.CancelScope | None = None  # from the present parent
+    lost_since: float | None = None  # when the directory told of a successor
     reason: str = "this node takes no part in the network any more"  # why it ends when it is cancelled
 
 
@@ -95,7 +100,7 @@ class Fetching:
         if name in self._runs or len(self._runs) >= COPIES_MAX:
             return
         core = self._mesh.core
-        publication = self._current(name)
+        publication = self.current(name)
         if publication is None or publication.origin == core.node or self._rests(name, publication, now):
             return
         run: _Run | None = None
@@ -106,26 +111,58 @@ class Fetching:
             self._rest(run.copy)  # or the next viewer would undo what the operator did
             run.scope.cancel()
 
-        source = Source("mesh", core.name_of(publication.origin))
         try:
-            writer = self._streams.open_copy(name, source, now, _unix_us(), on_stop)
+            writer = self._streams.open_copy(name, self._source(publication), now, _unix_us(), on_stop)
         except Refused as refused:
             self._log.warning("stream not fetched", stream=name, reason=str(refused))
             return
-        identity = Identity(name, publication.epoch_unix_us)
-        replica = Replica(writer, identity, publication.origin, verify)
+        replica = _replica(writer, publication)
         run = self._runs[name] = _Run(Copy(core.node, publication, replica, now))
         self._begun_send.send_nowait(run)
 
-    def _current(self, name: str) -> Publication | None:
-        """What the name means in the network now; None at the price of a look-up when nobody has it."""
-        core, said = self._mesh.core, self._catalogue.said(name)
-        return current_publication(said, lambda node: may_publish(core, node)) if said else None
+    def current(self, name: str) -> Publication | None:
+        """What the name means in the network now; None at the price of a look-up when nobody has it.
 
-    def _is_superseded(self, copy: Copy) -> bool:
-        """Whether the streamer came back on another node, or anew: the next viewer is given that."""
-        current = self._current(copy.name)
-        return current is not None and has_lost(copy.publication, current)
+        What only edges have, and from nobody, cannot be had.
+        """
+        core, said = self._mesh.core, self._catalogue.said(name)
+        had = [(node, carried) for node, carried in said if carried.depth == 0 or carried.resume is None]
+        return current_publication(had, lambda node: may_publish(core, node)) if had else None
+
+    def yield_to(self, name: str, winner: Publication, now: float) -> Continuation | None:
+        """Take nothing more of what `winner` comes before; returns where the stream goes on."""
+        run = self._runs.get(name)
+        if run is None or not has_lost(run.copy.publication, winner):
+            return None
+        self._succeed(run, winner)
+        stream = run.copy.stream
+        return stream.continuation if stream.ring.next else None
+
+    def _source(self, publication: Publication) -> Source:
+        return Source("mesh", self._mesh.core.name_of(publication.origin))
+
+    def _succeed(self, run: _Run, successor: Publication) -> None:
+        """Go on with what was published behind the copy's publication."""
+        copy, now = run.copy, self._clock()
+        self._log.info("stream goes on", stream=copy.name, peer=self._mesh.core.name_of(successor.origin))
+        run.lost_since = None
+        copy.replica.writer.begin_epoch(self._source(successor), now)
+        copy.succeed(successor, _replica(copy.replica.writer, successor), now)
+        if run.taking is not None:
+            run.taking.cancel()
+        self._on_news()
+
+    def _follow_successor(self, run: _Run, now: float) -> None:
+        """The streamer came back on another node, or anew: go there once the rest has come."""
+        copy, current = run.copy, self.current(run.copy.name)
+        if current is None or not has_lost(copy.publication, current):
+            run.lost_since = None
+            return
+        if run.lost_since is None:
+            run.lost_since = now
+        rests = copy.parent is None or copy.stream.state is StreamState.LINGERING
+        if current.origin != self._mesh.core.node and (rests or now - run.lost_since >= FINISH_S):
+            self._succeed(run, current)
 
     def _rests(self, name: str, publication: Publication, now: float) -> bool:
         """Whether that publication ended here a moment ago."""
@@ -135,7 +172,7 @@ class Fetching:
         """Have a stream here until it ends, is lost, or nobody watches it."""
         reason = ""
         with run.scope:
-            reason = await self._follow(run.copy)
+            reason = await self._follow(run)
         self._finish(run, reason or run.reason)
 
     def _finish(self, run: _Run, reason: str) -> None:
@@ -146,8 +183,9 @@ class Fetching:
         self._log.info("stream no longer fetched", stream=copy.name, reason=reason)
         self._on_news()
 
-    async def _follow(self, copy: Copy) -> str:
+    async def _follow(self, run: _Run) -> str:
         """Take the stream from one parent after another; returns why it ended."""
+        copy = run.copy
         while True:
             now = self._clock()
             said = self._catalogue.said(copy.name)
@@ -157,14 +195,20 @@ class Fetching:
                 self._giving.let_go(copy.stream, "this node has no parent")
                 copy.begin_anew()
             elif choice.parent is not None:
-                trouble = await self._take_from(copy, choice.parent)
+                trouble: str | Failed | None = ""
+                with trio.CancelScope() as run.taking:
+                    trouble = await self._take_from(copy, choice.parent)
                 if trouble is None:
                     self._rest(copy)
                     return "the stream has ended"
-                self._part(copy, choice.parent, trouble)
+                if not run.taking.cancelled_caught:
+                    self._part(copy, choice.parent, trouble)
+                run.taking = None
             else:
                 await trio.sleep(RETRY_S)
-            if copy.is_lost(self._clock()):
+            if copy.is_alone(self._clock()):
+                copy.replica.writer.rest(self._clock())
+            if copy.is_lost(self._clock(), self._streams.linger_s):
                 self._rest(copy)
                 return f"nobody gives it any more: {choice.reason}"
 
@@ -230,6 +274,9 @@ class Fetching:
         publication = Publication(answer.epoch_unix_us, answer.origin)
         if objection := copy.objection(parent, publication, answer.depth):
             return objection
+        if copy.replica.is_ahead(answer.segment):
+            self._part_from_viewers(copy)
+            return "its numbers are behind those that viewers here have"
         copy.adopted(parent, answer.depth, self._clock())
         core = self._mesh.core
         self._log.info("stream fetched", stream=copy.name, peer=core.name_of(parent), depth=copy.depth)
@@ -246,6 +293,12 @@ class Fetching:
             if stall.cancelled_caught:
                 return "nothing came any more"
 
+    def _part_from_viewers(self, copy: Copy) -> None:
+        """The stream ends here; for who asks again it begins anew, with the numbers of its present origin."""
+        run = self._runs[copy.name]
+        run.reason = "it goes on elsewhere with lower numbers"
+        run.scope.cancel()
+
     def _note(self, copy: Copy, event: Event) -> None:
         if isinstance(event, Conflicted | Skipped):
             self._log.info(
@@ -256,16 +309,20 @@ class Fetching:
         """Let go of what nobody watches; fetch what viewers have been waiting for since before it began."""
         assert self._giving is not None
         fed = self._giving.fed()
-        for run in self._runs.values():
+        for run in list(self._runs.values()):
             if run.copy.is_idle(fed[run.copy.stream], now):
                 run.reason = "nobody watches it here"
                 run.scope.cancel()
-            elif self._is_superseded(run.copy):
-                run.reason = "it is published on another node now"
-                run.scope.cancel()
+            else:
+                self._follow_successor(run, now)
         for name in self._streams.awaited():
             self._streams.find(name, now)
         self._resting = {key: until for key, until in self._resting.items() if until > now}
+
+
+def _replica(writer: MarkedWriter, publication: Publication) -> Replica:
+    identity = Identity(writer.stream.name, publication.epoch_unix_us)
+    return Replica(writer, identity, publication.origin, verify)
 
 
 async def _some(connection: Connection) -> bytes:

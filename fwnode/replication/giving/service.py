@@ -110,13 +110,15 @@ class Giving:
             return f"this node gives you {SUBSCRIBERS_OF_PEER_MAX} streams already"
         signer = self._origins.get(name)
         if signer is not None and signer.stream.state is not StreamState.ENDED:
-            answer = Answer(signer.identity.epoch, self._node, 0)
+            answer = Answer(signer.identity.epoch, self._node, 0, segment=_newest(signer.stream))
             return _Offer(signer.stream, signer.proofs, signer.identity, answer)
         copy = self._copy_of(name)
         if copy is None or copy.parent is None or copy.stream.state is StreamState.ENDED:
             return "this node does not have that stream now"
         publication = copy.publication
-        answer = Answer(publication.epoch_unix_us, publication.origin, copy.depth)
+        answer = Answer(
+            publication.epoch_unix_us, publication.origin, copy.depth, segment=_newest(copy.stream)
+        )
         return _Offer(copy.stream, copy.replica.proofs, copy.replica.identity, answer)
 
     async def _feed(self, connection: Connection, offer: _Offer) -> None:
@@ -153,6 +155,10 @@ class Giving:
                     return
                 feed.want(message)
         done.cancel()
+
+
+def _newest(stream: Stream) -> int:
+    return max(stream.continuation.segment - 1, 0)
 
 
 async def _send(connection: Connection, feed: Feed, bell: Bell) -> None:

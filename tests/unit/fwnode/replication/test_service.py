@@ -12,7 +12,7 @@ import trio.testing
 from fwnode.peering.load import carried_streams
 from fwnode.replication.copy import IDLE_S, LOST_S
 from fwnode.replication.fetching.service import STALL_S
-from fwnode.replication.giving.service import SUBSCRIBERS_OF_PEER_MAX, WANT_S
+from fwnode.replication.giving.service import SERVICE, SUBSCRIBERS_OF_PEER_MAX, WANT_S
 from fwnode.replication.service import Replication
 from media.bitstream.duration import frame_duration
 from media.replicate.wire import Want, encode
@@ -67,6 +67,7 @@ class Node:
         self.up = True
         self.alter: Callable[[bytes], bytes] = lambda data: data
         self.ends: list[End] = []
+        self.services: dict[str, Callable[[End], Awaitable[None]]] = {}
         self.opened = 0
         call_at = SimpleNamespace(cancel=lambda: None)
         self.streams = Streams(
@@ -86,12 +87,14 @@ class Node:
             streams=self.streams,
             reactor=SimpleNamespace(now=trio.current_time),
             network=SimpleNamespace(node_key=self.key),
+            gate=SimpleNamespace(refusal=None),
+            published_elsewhere=None,
             config=SimpleNamespace(hls=SimpleNamespace(window_s=6.0)),
         )
         self.replication = Replication(parts, self)  # type: ignore[arg-type]  # as much of them as it asks of
 
     def serve(self, name: str, service: Callable[[End], Awaitable[None]]) -> None:
-        self.service = service
+        self.services[name] = service
 
     async def open_stream(self, peer: NodeId, name: str, argument: bytes = b"") -> End:
         other = self.network.nodes[peer]
@@ -99,13 +102,13 @@ class Node:
             raise Unavailable("no way", 1.0)
         ours, theirs = trio.testing.memory_stream_pair()
         here, there = End(ours, other, argument, lambda data: data), End(theirs, self, argument, other.alter)
-        self.opened += 1
+        self.opened += name == SERVICE
         other.ends.append(here)
-        self.network.nursery.start_soon(self._answer, other, there)
+        self.network.nursery.start_soon(self._answer, other.services[name], there)
         return here
 
-    async def _answer(self, other: "Node", end: End) -> None:
-        await other.service(end)
+    async def _answer(self, service: Callable[[End], Awaitable[None]], end: End) -> None:
+        await service(end)
         end.close()
 
     def hang_up(self) -> None:
@@ -284,7 +287,10 @@ def test_the_origins_death_ends_it_everywhere() -> None:
     async def run(network: Network) -> None:
         nodes = await chain(network)
         nodes[0].hang_up()
-        await trio.sleep(2 * LOST_S)
+        await trio.sleep(LOST_S)
+        for edge in nodes[1:]:
+            assert edge.watch().state is StreamState.LINGERING, "another publisher may go on with it"
+        await trio.sleep(LOST_S + RegistrySettings().linger_s)
         for edge in nodes[1:]:
             stream = edge.streams.get(STREAM)
             assert stream is None or stream.state is StreamState.ENDED
