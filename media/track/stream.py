@@ -2,7 +2,7 @@
 
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -169,6 +169,7 @@ class Stream:
         self.started_at = now
         self.ended_at: float | None = None
         self.asked_at = now  # when a viewer looked for it last
+        self.track_asked_at: dict[int, float] = {}  # likewise for one track of several, by its id
         self.replicated = False  # written with another node's marks
         self.cut_off = False  # it ended without its origin's word: the newest segment may not be whole
         # Media objects are cached for ever under their segment's number, also by others and over
@@ -225,6 +226,11 @@ class Stream:
 
     def viewer_came(self, protocol: str) -> None:
         self.viewers[protocol] = self.viewers.get(protocol, 0) + 1
+
+    def track_asked(self, tracks: Iterable[Track], now: float) -> None:
+        """A viewer asks for these tracks, and not for the others."""
+        for track in tracks:
+            self.track_asked_at[track.id] = now
 
     def viewer_left(self, protocol: str) -> None:
         self.viewers[protocol] -= 1
@@ -324,6 +330,8 @@ class Stream:
         self.sections[section.discontinuity] = section
         self._described = {track.id: track for track in section.tracks}
         self._rates = {track.id: self._rates.get(track.id) or _TrackRate(now) for track in section.tracks}
+        asked_at = self.track_asked_at
+        self.track_asked_at = {number: asked_at[number] for number in asked_at if number in self._rates}
         self._next_init = max([self._next_init, *(track.init + 1 for track in section.tracks)])
         self._forget_sections()
 
