@@ -267,7 +267,7 @@ class Follower:
         self._judge_at = now + min(BEAR_MAX_S, BEAR_S * 2**self._borne)
         self._borne = min(self._borne + 1, DOUBLINGS_MAX)
         self._current.delay.forgive()
-        if self._tracks.lower(self._copy.stream, now):
+        if self._tracks.lower(self._copy.stream, self._around.fed(self._copy), now):
             self._say_lowered("its parent is slower than the stream, and no other is better")
             self._ask_for_tracks(self._current, now)
 

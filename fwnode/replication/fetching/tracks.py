@@ -21,11 +21,14 @@ class Tracks:
         self._raise_at = 0.0
         self._lowered = 0  # times, without a calm time between
 
-    def lower(self, stream: Stream, now: float) -> bool:
-        """Take one picture less, the largest. False: there is but one."""
-        if len(_pictures(stream)) - self.left_out <= 1:
-            return False
-        self.left_out += 1
+    def lower(self, stream: Stream, fed: Collection[frozenset[int]], now: float) -> bool:
+        """Take less: without the largest picture. False: there is nothing that could be left out."""
+        wanted, before = self.wanted(stream, fed, now), self.left_out
+        while self.wanted(stream, fed, now) == wanted:
+            if self.left_out >= len(_pictures(stream)):
+                self.left_out = before
+                return False
+            self.left_out += 1
         self._raise_at = now + min(RAISE_MAX_S, RAISE_S * 2**self._lowered)
         self._lowered = min(self._lowered + 1, DOUBLINGS_MAX)
         return True
@@ -51,6 +54,8 @@ class Tracks:
         watched = self._watched(stream, fed, now)
         allowed = pictures[min(self.left_out, max(0, len(pictures) - 1)) :]
         chosen = [track for track in allowed if track.id in watched] or allowed[:1]
+        needed = _leading(stream) if _is_watched_whole(stream) else set()
+        chosen += [track for track in pictures if track.id in needed and track not in chosen]
         chosen += [track for track in others if track.id in watched] or others[:1]
         if len(chosen) == len(stream.tracks):
             return ()
@@ -63,12 +68,17 @@ class Tracks:
         watched = {track_id for track_id, at in stream.track_asked_at.items() if now - at < WATCHED_S}
         for ids in fed:
             watched |= ids
-        if any(count for protocol, count in stream.viewers.items() if protocol != SELECTIVE):
+        if _is_watched_whole(stream):
             watched |= _leading(stream)
         return watched & everything
 
 
 SELECTIVE = "hls"  # the protocol whose viewers ask for tracks; all others get the leading ones
+
+
+def _is_watched_whole(stream: Stream) -> bool:
+    """Whether there are viewers who cannot be given another picture than the leading one."""
+    return any(count for protocol, count in stream.viewers.items() if protocol != SELECTIVE)
 
 
 def _leading(stream: Stream) -> set[int]:
