@@ -52,6 +52,7 @@ class Copy:
         self.skips = 0  # times that media was lost on the way
         self.lowered = ""  # why it comes with fewer pictures than are watched, "" while it does not
         self._parent_since = now
+        self._brought = False  # the parent has sent something new
         self._without_since = now
         self._floor: Rung | None = None
         self._avoided: dict[NodeId, tuple[str, float]] = {}  # why, and until when
@@ -102,6 +103,7 @@ class Copy:
     def adopted(self, parent: NodeId, depth: int, now: float) -> None:
         """The stream comes from `parent`, which is at `depth`."""
         self.parent, self._parent_since, self.heard_at = parent, now, now
+        self._brought = False
         self.changes += 1
         self._stand_at(depth + 1)
 
@@ -124,6 +126,10 @@ class Copy:
         """Whether what others take from here comes in now; else they must not be told so."""
         return self.parent is not None and now - self.heard_at <= HEARD_S
 
+    def brought(self) -> None:
+        """Something new came from the parent: one that only answers is as good as none."""
+        self._brought = True
+
     def weaken(self, node: NodeId, reason: str, now: float) -> None:
         """Others come before this one for a while."""
         times = self._weakened[node] = self._weakened.get(node, -1) + 1
@@ -136,7 +142,9 @@ class Copy:
     def left(self, parent: NodeId, reason: str, now: float, *, for_ever: bool = False) -> None:
         """It comes from there no more, or never did."""
         if self.parent == parent:
-            self.parent, self._without_since = None, now
+            self.parent = None
+            if self._brought:
+                self._without_since = now
         self._avoided[parent] = (reason, inf if for_ever else now + AVOID_S)
 
     def begin_anew(self) -> None:

@@ -161,11 +161,12 @@ class Follower:
             self._drop(line, "nothing came any more", now)
             return
         copy.late_s = line.delay.late_s
-        if not self._slow and now >= self._judge_at and line.delay.is_slow(now):
+        slow = line.delay.is_slow(now) and not line.rhythm.is_silent(now)
+        if slow and not self._slow and now >= self._judge_at:
             self._found_slow(line, f"{copy.late_s:.1f} s late", now)
         if self._tracks.raise_again(now):
             self._say_lowered("")
-            line.delay.forgive()
+            line.delay.forgive(now)
         self._ask_for_tracks(line, now)
 
     def _found_slow(self, line: _Line, how: str, now: float) -> None:
@@ -266,7 +267,7 @@ class Follower:
         self._slow = False
         self._judge_at = now + min(BEAR_MAX_S, BEAR_S * 2**self._borne)
         self._borne = min(self._borne + 1, DOUBLINGS_MAX)
-        self._current.delay.forgive()
+        self._current.delay.forgive(now)
         if self._tracks.lower(self._copy.stream, self._around.fed(self._copy), now):
             self._say_lowered("its parent is slower than the stream, and no other is better")
             self._ask_for_tracks(self._current, now)
@@ -318,6 +319,7 @@ class Follower:
         line.taken_at = line.rhythm.heard_at = now
         self._better_at = now + LOOK_S
         line.trial = None
+        line.delay.forgive(now)
         copy.adopted(line.parent, trial.depth, now)
         copy.replica.adopt(line.tracks)
         self._log.info("stream fetched", stream=copy.name, peer=self._name(line.parent), depth=copy.depth)
@@ -479,6 +481,7 @@ class Follower:
             trouble = trouble or self._note(line, event, now)
         newest_us = copy.stream.newest_us
         if newest_us != self._packet_us:
+            copy.brought()
             self._packet_us, self._packet_at, self._quiet_s = newest_us, now, QUIET_S
         return trouble
 

@@ -68,9 +68,11 @@ class Delay:
         self._best: float | None = None
         self._best_before: float | None = None
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES_MAX)
+        self._heard_at = now
 
     def heard(self, alive: Alive, ours_us: int, now: float) -> None:
         """The parent said so; `ours_us` is the end of the newest packet that has come from it."""
+        self._heard_at = now
         transit_s = now - alive.sent_ms / 1000
         if now - self._turned_at >= BEST_S:
             self._turned_at, self._best_before, self._best = now, self._best, None
@@ -79,9 +81,10 @@ class Delay:
         behind_s = max(0, alive.newest_us - ours_us) / MICROSECONDS
         self._samples.append((now, transit_s - best + behind_s))
 
-    def forgive(self) -> None:
+    def forgive(self, now: float) -> None:
         """Judge by what comes from now on."""
         self._samples.clear()
+        self._heard_at = now
 
     @property
     def late_s(self) -> float:
@@ -89,7 +92,12 @@ class Delay:
         return self._samples[-1][1] if self._samples else 0.0
 
     def is_slow(self, now: float) -> bool:
-        """Late for some time, and not on the way to be so no more: as while what is new catches up."""
+        """Late for some time, and not on the way to be so no more: as while what is new catches up.
+
+        Of a line on which bytes come: then a parent's word that does not come is under way.
+        """
+        if now - self._heard_at > SLOW_S + SLOW_WINDOW_S:
+            return True
         recent = [late_s for at, late_s in self._samples if now - at <= SLOW_WINDOW_S]
         earlier = [late_s for at, late_s in self._samples if SLOW_WINDOW_S < now - at <= 2 * SLOW_WINDOW_S]
         if len(recent) < SLOW_SAMPLES_MIN or not earlier:
