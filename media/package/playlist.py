@@ -153,13 +153,13 @@ def _segment(lines: list[str], segment: Segment, before: Segment | None, name: s
         for part in segment.complete_parts():
             duration_s = part.duration_us / MICROSECONDS
             line = f'#EXT-X-PART:DURATION={duration_s:.5f},URI="{msn}.{part.index}.m4s"'
-            if not part.holds(rendition):
+            if not part.holds(rendition) or part.lacks(rendition):
                 line += ",GAP=YES"
             elif part.starts_clean(rendition):
                 line += ",INDEPENDENT=YES"
             lines.append(line)
     if segment.complete:
-        if not segment.holds(rendition):
+        if not segment.holds(rendition) or segment.lacks(rendition):
             lines.append("#EXT-X-GAP")
         lines.append(f"#EXTINF:{segment.duration_us / MICROSECONDS:.5f},")
         lines.append(f"{msn}.m4s")
@@ -223,7 +223,8 @@ def _media_tag(rendition: Rendition, title: str, *, default: bool, query: str) -
 def _bandwidth(window: LiveWindow, rendition: Rendition) -> tuple[int, int]:
     """Peak and mean bits/s over the complete parts held, from the packets' sizes.
 
-    Measured over segments once there are complete ones (RFC 8216bis 4.4.6.2).
+    Measured over segments once there are complete ones (RFC 8216bis 4.4.6.2). What was not fetched
+    to this node counts as it was when it was.
     """
     wanted = {track.id for track in rendition.tracks}
     peak = total_bits = total_us = 0
@@ -233,6 +234,8 @@ def _bandwidth(window: LiveWindow, rendition: Rendition) -> tuple[int, int]:
         duration_us = segment.duration_us
         if not parts or duration_us <= 0 or rendition.name not in segment.renditions:
             continue
+        if segment.lacks(rendition):
+            continue
         packets = window.stream.ring.slice(parts[0].first, parts[-1].stop)
         bits = 8 * sum([len(packet.data) + SAMPLE_BYTES for packet in packets if packet.track.id in wanted])
         peak = max(peak, bits * MICROSECONDS // duration_us)
@@ -240,6 +243,10 @@ def _bandwidth(window: LiveWindow, rendition: Rendition) -> tuple[int, int]:
         total_us += duration_us
     mean = total_bits * MICROSECONDS // total_us if total_us else 0
     declared = sum(track.declared_bps for track in rendition.tracks)
+    if total_us:
+        window.bandwidths[rendition.name] = peak, mean
+    elif rendition.name in window.bandwidths:
+        peak, mean = window.bandwidths[rendition.name]
     return max(peak, declared, 1), max(mean, 1)
 
 

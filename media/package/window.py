@@ -24,7 +24,18 @@ class Part:
     differ from it by what fits into one frame of theirs and by the muxer's interleaving.
     """
 
-    __slots__ = ("_bytes", "_last", "clean", "complete", "duration_us", "first", "index", "start_us", "stop")
+    __slots__ = (
+        "_bytes",
+        "_last",
+        "clean",
+        "complete",
+        "duration_us",
+        "first",
+        "hollow",
+        "index",
+        "start_us",
+        "stop",
+    )
 
     def __init__(self, index: int, first: int, packet: Packet) -> None:
         self.index = index
@@ -34,12 +45,15 @@ class Part:
         self.start_us = packet.dts_us
         self.duration_us = 0  # media time; known when complete
         self.clean = {packet.track.id: packet.keyframe}  # by track: does its first packet need no other?
+        self.hollow = {packet.track.id} if type(packet) is Hollow else set()  # tracks not fetched here
         self._last = packet  # newest of the track that began this part
         self._bytes: dict[str, bytes] = {}
 
     def add(self, packet: Packet) -> None:
         """One more packet."""
         track = packet.track
+        if type(packet) is Hollow:
+            self.hollow.add(track.id)
         if track.id == self._last.track.id:
             self._last = packet
         elif track.id not in self.clean:
@@ -66,6 +80,10 @@ class Part:
         """Is there anything of `rendition` in this part?"""
         return any([track.id in self.clean for track in rendition.tracks])
 
+    def lacks(self, rendition: Rendition) -> bool:
+        """Was something of `rendition` not fetched to this node?"""
+        return bool(self.hollow) and any([track.id in self.hollow for track in rendition.tracks])
+
     def starts_clean(self, rendition: Rendition) -> bool:
         """Can decoding begin with this part's first picture, or first sound where there is no picture?"""
         lead = rendition.lead
@@ -82,14 +100,12 @@ class Part:
         return made
 
     def _make(self, ring: Ring, rendition: Rendition, msn: int) -> bytes:
-        if not self.holds(rendition):
+        if not self.holds(rendition) or self.lacks(rendition):
             return b""
         wanted = {track.id for track in rendition.tracks}
         packets: Sequence[Packet] = ring.slice(self.first, self.stop)
         if not wanted.issuperset(self.clean):
             packets = [packet for packet in packets if packet.track.id in wanted]
-        if any([type(packet) is Hollow for packet in packets]):
-            return b""
         sequence = (msn * SEQUENCE_PARTS + self.index) & 0xFFFFFFFF
         return b"".join(fmp4.fragment(rendition.tracks, packets, sequence))
 
@@ -140,6 +156,10 @@ class Segment:
         """Is it whole, and is there anything of `rendition` in it?"""
         return not self.cut and any(part.holds(rendition) for part in self.parts)
 
+    def lacks(self, rendition: Rendition) -> bool:
+        """Was something of `rendition` in this segment not fetched to this node?"""
+        return any(part.lacks(rendition) for part in self.parts)
+
     def part(self, index: int) -> Part | None:
         """The part of that index."""
         return self.parts[index] if 0 <= index < len(self.parts) else None
@@ -162,6 +182,7 @@ class LiveWindow:
         self.segments: list[Segment] = []  # oldest first; the last may be open
         self.version = 0
         self.ended = False
+        self.bandwidths: dict[str, tuple[int, int]] = {}  # as told last, of renditions that were held
         self._next = 0  # index of the next packet to take in
         self._part: Part | None = None  # the open one
         self._retracted = False  # its packets were taken back; it begins again with the next

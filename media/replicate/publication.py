@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from media.replicate.signing import Identity, Proofs
 from media.replicate.wire import (
+    Alive,
     End,
     Gone,
     Retract,
@@ -68,6 +69,7 @@ class Publication:
         self._caught_up = False
         self._state: StreamState | None = None  # as was told
         self._gone = ""
+        self._alive: Alive | None = None
         self._frames: list[bytes] = []
         self._bytes = 0
         stream.subscribe(self._news)
@@ -75,6 +77,16 @@ class Publication:
     def want(self, message: Want) -> None:
         """Other tracks from the next segment on."""
         self._wanted = frozenset(message.tracks)
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """Ids of the tracks that are asked for, none: all."""
+        return self._wanted
+
+    def say_alive(self, depth: int, now: float) -> None:
+        """Have the edge told that this node is there, `depth` hops from the origin."""
+        self._alive = Alive(depth, self.stream.newest_us, round(now * 1000))
+        self._on_ready(now)
 
     def end(self, reason: str, now: float) -> None:
         """Let this subscriber go, to another parent."""
@@ -88,6 +100,9 @@ class Publication:
 
     def pull(self, bytes_max: int) -> list[bytes]:
         """Buffers to send now: whole frames, ended with the one that reaches `bytes_max`."""
+        if self._alive is not None and not self.done:
+            self._say(self._alive)
+            self._alive = None
         while not self.done and self._bytes < bytes_max:
             if self._gone:
                 self._leave(Gone(self._gone))

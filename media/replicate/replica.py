@@ -4,7 +4,8 @@ Packets go into the stream as they come; a part's proof must be there and right 
 part may begin. As packaging completes a part with the next one's first packet, what is served
 whole is always proven, and what goes out packet by packet is ahead of that by one part at most.
 A part that is not proven is taken back. A new parent is asked for what follows on the last proven
-part; what it repeats of the open part is compared, not written again.
+part; what it repeats of the open part is compared, not written again, and what it repeats of parts that
+were proven since it was asked is passed over.
 
 One replica makes one epoch. What the stream holds of an earlier one stays: this epoch's numbers go on
 behind it, a few may be missing. Where they do not, what is held is let go of.
@@ -20,6 +21,7 @@ from media.package.window import GAPS_MAX
 from media.replicate.signing import Failure, Identity, Proofs, Verifier, Verify, section_digest
 from media.replicate.wire import (
     FIELD_MAX,
+    Alive,
     Describe,
     End,
     FrameReader,
@@ -75,7 +77,7 @@ class Ended(msgspec.Struct, frozen=True):
     reason: str
 
 
-Event = Failed | Conflicted | Skipped | Lost | Ended
+Event = Failed | Conflicted | Skipped | Lost | Ended | Alive
 
 
 class Replica:
@@ -104,11 +106,13 @@ class Replica:
         self._leaves: list[bytes] = []
         self._bytes = 0
         self._repeated = 0  # how many of them the present parent has sent
+        self._repeats = False  # the present parent may begin with parts that are proven
 
     def adopt(self, tracks: Sequence[int] = (), history_us: int = 0) -> Want:
         """What to say to a parent, the first or the next one, whose answers are received from now on."""
         self._reader = FrameReader(parse_to_edge_untrusted)
         self._repeated = 0
+        self._repeats = True
         self.listening = True
         return self.want(tracks, history_us)
 
@@ -155,7 +159,11 @@ class Replica:
                 self._follow_state(message.state, now)
             case Skip():
                 self._skip(message, events, now)
+            case Alive():
+                events.append(message)
             case Retract():
+                if self._is_proven((message.segment, message.part)):
+                    return
                 if (message.segment, message.part) != self._open or not self._repeated:
                     raise WireError("a part is taken back that was not sent")
                 self._take_back(now)
@@ -206,16 +214,23 @@ class Replica:
 
     def _take(self, marked: Marked, events: list[Event], now: float) -> None:
         """One packet: new, or repeated by a parent that continues for another."""
+        position = (marked.segment, marked.part)
+        if self._is_proven(position):
+            return
+        self._repeats = False
         leaf = marked.marks + marked.payload_hash
         if self._repeated < len(self._leaves):
             if leaf == self._leaves[self._repeated]:
                 self._repeated += 1
                 return
             self._cut(events, now)
-        position = (marked.segment, marked.part)
         if position != self._open:
             self._begin_part(marked, position, events, now)
         self._append(self._packet(marked), leaf)
+
+    def _is_proven(self, position: tuple[int, int]) -> bool:
+        """Whether a parent just adopted repeats what another one has proven since it was asked."""
+        return self._repeats and self._last is not None and position <= self._last.position
 
     def _append(self, packet: Packet, leaf: bytes) -> None:
         self._bytes += len(packet.data)
@@ -281,6 +296,8 @@ class Replica:
         return Packet(*fields) if marked.data is not None else Hollow(*fields, marked.payload_hash)
 
     def _prove(self, part: PartSigned, events: list[Event], now: float) -> None:
+        if self._is_proven(part.position):
+            return
         if part.position != self._open or not self._repeated:
             raise WireError(f"a signature for part {part.position}, which was not sent")
         if self._repeated < len(self._leaves):
@@ -338,6 +355,8 @@ class Replica:
         self._bytes = self._repeated = 0
 
     def _skip(self, message: Skip, events: list[Event], now: float) -> None:
+        if self._is_proven((message.segment, 0)):
+            return
         last = self._last or self._before
         if last is not None and message.segment <= last.segment:
             raise WireError(f"a skip back to segment {message.segment}")

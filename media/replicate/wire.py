@@ -47,6 +47,7 @@ Number: TypeAlias = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Index: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 TrackId: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 Micros: TypeAlias = Annotated[int, Meta(ge=0, le=TICKS_MAX)]
+Depth: TypeAlias = Annotated[int, Meta(ge=0, le=64)]  # hops; as in the directory's records
 Target: TypeAlias = Annotated[int, Meta(ge=1, le=TARGET_US_MAX)]
 Hash: TypeAlias = Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
 Signature: TypeAlias = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
@@ -131,6 +132,18 @@ class Gone(msgspec.Struct, array_like=True, frozen=True, tag=7):
     reason: Reason
 
 
+class Alive(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """Said ever so often: the sender is the origin or hears its own parent, and is so deep in the tree now.
+
+    `newest_us` is the end of the newest packet that it has, `sent_ms` a clock of its own: from both the edge
+    sees how late it is served, however the origin's clock runs. Not in the middle of a frame, else anywhere.
+    """
+
+    depth: Depth
+    newest_us: Micros
+    sent_ms: Number
+
+
 class Want(msgspec.Struct, array_like=True, frozen=True, tag=8):
     """Begin, or from the next segment on send other tracks.
 
@@ -169,7 +182,7 @@ class Marked(NamedTuple):
     payload_hash: bytes
 
 
-ToEdge: TypeAlias = Describe | PartSigned | State | Skip | Retract | End | Gone
+ToEdge: TypeAlias = Describe | PartSigned | State | Skip | Retract | End | Gone | Alive
 ToParent: TypeAlias = Want | Drop
 
 Parsed = TypeVar("Parsed")

@@ -2,7 +2,7 @@
 
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -152,6 +152,7 @@ class Stream:
         self.started_at = now
         self.ended_at: float | None = None
         self.asked_at = now  # when a viewer looked for it last
+        self.track_asked_at: dict[int, float] = {}  # likewise for one track of several, by its id
         self.replicated = False  # written with another node's marks
         self.cut_off = False  # nobody gives more of it: the newest segment may not be whole
         self.cut_segments: set[int] = set()  # those held that got no end, as another epoch came
@@ -233,6 +234,11 @@ class Stream:
 
     def viewer_came(self, protocol: str) -> None:
         self.viewers[protocol] = self.viewers.get(protocol, 0) + 1
+
+    def track_asked(self, tracks: Iterable[Track], now: float) -> None:
+        """A viewer asks for these tracks, and not for the others."""
+        for track in tracks:
+            self.track_asked_at[track.id] = now
 
     def viewer_left(self, protocol: str) -> None:
         self.viewers[protocol] -= 1
@@ -334,6 +340,8 @@ class Stream:
         self.sections[section.discontinuity] = section
         self._described = {track.id: track for track in section.tracks}
         self._rates = {track.id: self._rates.get(track.id) or TrackRate(now) for track in section.tracks}
+        asked_at = self.track_asked_at
+        self.track_asked_at = {number: asked_at[number] for number in asked_at if number in self._rates}
         self._next_init = max([self._next_init, *(track.init + 1 for track in section.tracks)])
         self._forget_sections()
 

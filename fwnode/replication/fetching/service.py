@@ -7,32 +7,24 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from fwnode.replication.answer import AnswerReader
 from fwnode.replication.catalogue import Catalogue
 from fwnode.replication.copy import Copy
-from fwnode.replication.giving.service import SERVICE, Giving
+from fwnode.replication.fetching.client import Follower, Surroundings
+from fwnode.replication.giving.service import Giving
 from fwnode.replication.members import may_publish, members_of
-from media.errors import Refused, WireError
-from media.replicate.replica import Conflicted, Ended, Event, Failed, Lost, Replica, Skipped
+from media.errors import Refused
+from media.replicate.replica import Replica
 from media.replicate.signing import Identity
-from media.replicate.wire import encode
 from media.track.continuation import Continuation
 from media.track.marked import MarkedWriter
 from media.track.registry import Streams
 from media.track.stream import Source, StreamState
-from mesh.errors import MeshError
 from mesh.identity.key import verify
-from mesh.link.model import Connection
-from mesh.model import NodeId
 from mesh.node.service import MeshNode
 from mesh.routing.owners import Publication, current_publication, has_lost
+from mesh.routing.parents import Member
 
 COPIES_MAX = 64  # streams fetched at a time: what a record tells of a node
-OPEN_S = 12.0  # a link, then a way to the parent
-ANSWER_S = 5.0
-STALL_S = 5.0  # without a byte of a live stream another parent is looked for
-REST_S = 60.0  # the same of a stream that starts or rests at its origin: nothing is sent then
-RETRY_S = 0.25  # between looks for a parent when there is none
 FINISH_S = 2.0  # for the rest of a publication to come whose successor has begun
 RESTING_MAX = 512  # publications that ended and are not fetched again at once, the latest
 RESTING_S = 20.0  # the directory may tell of a stream for so long after its origin died; as ENDED_KEEP_S
@@ -44,7 +36,7 @@ class _Run:
 
     copy: Copy
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    taking: trio.CancelScope | None = None  # from the present parent
+    follower: Follower | None = None  # of the present publication
     lost_since: float | None = None  # when the directory told of a successor
     reason: str = "this node takes no part in the network any more"  # why it ends when it is cancelled
 
@@ -62,13 +54,18 @@ class Fetching:
         history_us: int,
         on_news: Callable[[], None],
     ) -> None:
-        """`history_us`: how much of a stream's past is asked for; `on_news`: `copies` changed."""
+        """`history_us`: the length of playlists, more of a stream's past is not asked for.
+
+        `on_news`: `copies` changed.
+        """
         self._streams = streams
         self._mesh = mesh
         self._catalogue = catalogue
         self._clock = clock
-        self._history_us = history_us
         self._on_news = on_news
+        self._around = Surroundings(
+            mesh, self._members, clock, self._fed, self._let_go, on_news, history_us, streams.linger_s
+        )
         self._giving: Giving | None = None
         self._runs: dict[str, _Run] = {}
         self._begun_send, self._begun = trio.open_memory_channel[_Run](COPIES_MAX)
@@ -148,8 +145,8 @@ class Fetching:
         run.lost_since = None
         copy.replica.writer.begin_epoch(self._source(successor), now)
         copy.succeed(successor, _replica(copy.replica.writer, successor), now)
-        if run.taking is not None:
-            run.taking.cancel()
+        if run.follower is not None:
+            run.follower.stop()
         self._on_news()
 
     def _follow_successor(self, run: _Run, now: float) -> None:
@@ -172,7 +169,11 @@ class Fetching:
         """Have a stream here until it ends, is lost, or nobody watches it."""
         reason = ""
         with run.scope:
-            reason = await self._follow(run)
+            while not reason:
+                run.follower = Follower(run.copy, self._around)
+                reason = await run.follower.run()
+            if not run.follower.begins_anew:
+                self._rest(run.copy)
         self._finish(run, reason or run.reason)
 
     def _finish(self, run: _Run, reason: str) -> None:
@@ -183,127 +184,22 @@ class Fetching:
         self._log.info("stream no longer fetched", stream=copy.name, reason=reason)
         self._on_news()
 
-    async def _follow(self, run: _Run) -> str:
-        """Take the stream from one parent after another; returns why it ended."""
-        copy = run.copy
-        while True:
-            now = self._clock()
-            said = self._catalogue.said(copy.name)
-            choice = copy.choose(members_of(self._mesh.core, said, trio.current_time()), now)
-            if choice.starved:
-                assert self._giving is not None
-                self._giving.let_go(copy.stream, "this node has no parent")
-                copy.begin_anew()
-            elif choice.parent is not None:
-                trouble: str | Failed | None = ""
-                with trio.CancelScope() as run.taking:
-                    trouble = await self._take_from(copy, choice.parent)
-                if trouble is None:
-                    self._rest(copy)
-                    return "the stream has ended"
-                if not run.taking.cancelled_caught:
-                    self._part(copy, choice.parent, trouble)
-                run.taking = None
-            else:
-                await trio.sleep(RETRY_S)
-            if copy.is_alone(self._clock()):
-                copy.replica.writer.rest(self._clock())
-            if copy.is_lost(self._clock(), self._streams.linger_s):
-                self._rest(copy)
-                return f"nobody gives it any more: {choice.reason}"
+    def _members(self, name: str) -> list[Member]:
+        return members_of(self._mesh.core, self._catalogue.said(name), trio.current_time())
+
+    def _fed(self, copy: Copy) -> list[frozenset[int]]:
+        assert self._giving is not None
+        return self._giving.wanted(copy.stream)
+
+    def _let_go(self, copy: Copy) -> None:
+        assert self._giving is not None
+        self._giving.let_go(copy.stream, "this node has no parent")
 
     def _rest(self, copy: Copy) -> None:
         """Its records are still about: do not fetch it again for a while."""
         self._resting[copy.name, copy.publication] = self._clock() + RESTING_S
         if len(self._resting) > RESTING_MAX:
             del self._resting[next(iter(self._resting))]
-
-    def _part(self, copy: Copy, parent: NodeId, trouble: "str | Failed") -> None:
-        """Leave a parent: for a moment, or for ever if it gave what the origin did not sign."""
-        name = self._mesh.core.name_of(parent)
-        if isinstance(trouble, Failed):
-            failure = trouble.failure
-            self._log.error(
-                "a node gave altered media",
-                stream=copy.name,
-                peer=name,
-                fault=failure.fault.value,
-                segment=failure.segment,
-                part=failure.part,
-                signed=failure.signed.hex(),
-                found=failure.found.hex(),
-            )
-            copy.left(parent, "it altered media", self._clock(), for_ever=True)
-        else:
-            self._log.info("parent left", stream=copy.name, peer=name, reason=trouble)
-            copy.left(parent, trouble, self._clock())
-        self._on_news()
-
-    async def _take_from(self, copy: Copy, parent: NodeId) -> "str | Failed | None":
-        """Receive from one parent; returns what went wrong with it, None when the stream ended."""
-        try:
-            with trio.fail_after(OPEN_S):
-                connection = await self._mesh.open_stream(parent, SERVICE, copy.name.encode())
-        except (MeshError, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            return str(error) or type(error).__name__
-        except trio.TooSlowError:
-            return "no connection in time"
-        try:
-            return await self._receive(copy, parent, connection)
-        except (WireError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            return str(error) or "the connection broke"
-        except trio.TooSlowError:
-            return "no answer in time"
-        except Exception:  # a fault of ours in what one parent sent costs this stream that parent only
-            self._log.exception("fault", stream=copy.name)
-            return "a fault of this program"
-        finally:
-            connection.close()
-
-    async def _receive(self, copy: Copy, parent: NodeId, connection: Connection) -> "str | Failed | None":
-        await connection.send_all(encode(copy.replica.adopt(history_us=self._history_us)))
-        reader = AnswerReader()
-        data = b""
-        with trio.fail_after(ANSWER_S):
-            while reader.answer is None:
-                data = await _some(connection)
-                data = reader.feed(data)
-        answer = reader.answer
-        if answer.refusal:
-            return answer.refusal
-        publication = Publication(answer.epoch_unix_us, answer.origin)
-        if objection := copy.objection(parent, publication, answer.depth):
-            return objection
-        if copy.replica.is_ahead(answer.segment):
-            self._part_from_viewers(copy)
-            return "its numbers are behind those that viewers here have"
-        copy.adopted(parent, answer.depth, self._clock())
-        core = self._mesh.core
-        self._log.info("stream fetched", stream=copy.name, peer=core.name_of(parent), depth=copy.depth)
-        self._on_news()
-        while True:
-            for event in copy.replica.receive(data, self._clock()) if data else ():
-                if isinstance(event, Ended):
-                    return None
-                if isinstance(event, Failed | Lost):
-                    return event if isinstance(event, Failed) else event.reason
-                self._note(copy, event)
-            with trio.move_on_after(STALL_S if copy.stream.state is StreamState.LIVE else REST_S) as stall:
-                data = await _some(connection)
-            if stall.cancelled_caught:
-                return "nothing came any more"
-
-    def _part_from_viewers(self, copy: Copy) -> None:
-        """The stream ends here; for who asks again it begins anew, with the numbers of its present origin."""
-        run = self._runs[copy.name]
-        run.reason = "it goes on elsewhere with lower numbers"
-        run.scope.cancel()
-
-    def _note(self, copy: Copy, event: Event) -> None:
-        if isinstance(event, Conflicted | Skipped):
-            self._log.info(
-                "media skipped" if isinstance(event, Skipped) else "parents differ", stream=copy.name
-            )
 
     def look(self, now: float) -> None:
         """Let go of what nobody watches; fetch what viewers have been waiting for since before it began."""
@@ -323,14 +219,6 @@ class Fetching:
 def _replica(writer: MarkedWriter, publication: Publication) -> Replica:
     identity = Identity(writer.stream.name, publication.epoch_unix_us)
     return Replica(writer, identity, publication.origin, verify)
-
-
-async def _some(connection: Connection) -> bytes:
-    """What came. Raises WireError at the end: a parent says so before it goes."""
-    data = await connection.receive_some()
-    if not data:
-        raise WireError("the parent hung up")
-    return data
 
 
 def _unix_us() -> int:

@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from fwnode.replication.answer import Answer, encode_answer
-from fwnode.replication.copy import Copy
+from fwnode.replication.copy import ALIVE_S, Copy
 from fwnode.replication.origins import Origins
 from media.errors import WireError
 from media.replicate.publication import Publication as Feed
@@ -38,6 +38,16 @@ class _Offer:
     proofs: Proofs
     identity: Identity
     answer: Answer
+    copy: Copy | None = None  # where it comes from; None: it is published here
+
+    @property
+    def depth(self) -> int:
+        """Hops from the origin now."""
+        return self.copy.depth if self.copy is not None else 0
+
+    def is_alive(self, now: float) -> bool:
+        """Whether it comes in here now, as far as the line to the origin goes."""
+        return self.copy is None or self.copy.hears(now)
 
 
 class Bell:
@@ -77,6 +87,10 @@ class Giving:
         """How many edges take each stream from here now."""
         return Counter(feed.stream for feed in self._feeds)
 
+    def wanted(self, stream: Stream) -> list[frozenset[int]]:
+        """Tracks that each edge wants that takes a stream from here, none: all."""
+        return [feed.wanted for feed in self._feeds if feed.stream is stream]
+
     def let_go(self, stream: Stream, reason: str) -> None:
         """Send those who are fed a stream to other parents."""
         for feed in list(self._feeds):
@@ -115,11 +129,13 @@ class Giving:
         copy = self._copy_of(name)
         if copy is None or copy.parent is None or copy.stream.state is StreamState.ENDED:
             return "this node does not have that stream now"
+        if not copy.hears(self._clock()):
+            return "nothing comes here from this node's own parent"
         publication = copy.publication
         answer = Answer(
             publication.epoch_unix_us, publication.origin, copy.depth, segment=_newest(copy.stream)
         )
-        return _Offer(copy.stream, copy.replica.proofs, copy.replica.identity, answer)
+        return _Offer(copy.stream, copy.replica.proofs, copy.replica.identity, answer, copy)
 
     async def _feed(self, connection: Connection, offer: _Offer) -> None:
         reader = FrameReader(parse_to_parent_untrusted, TO_PARENT_BYTES_MAX)
@@ -138,7 +154,7 @@ class Giving:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear, connection, reader, feed, nursery.cancel_scope)
-                await _send(connection, feed, bell)
+                await _send(connection, feed, bell, offer, self._clock)
                 nursery.cancel_scope.cancel()
         finally:
             del self._feeds[feed]
@@ -161,9 +177,17 @@ def _newest(stream: Stream) -> int:
     return max(stream.continuation.segment - 1, 0)
 
 
-async def _send(connection: Connection, feed: Feed, bell: Bell) -> None:
-    """Everything that a subscriber is to get, as its transport takes it."""
+async def _send(
+    connection: Connection, feed: Feed, bell: Bell, offer: _Offer, clock: Callable[[], float]
+) -> None:
+    """Everything that a subscriber is to get, as its transport takes it, and that this node is alive."""
+    due, depth = clock(), offer.depth
     while True:
+        now = clock()
+        if now >= due or depth != offer.depth:
+            due, depth = now + ALIVE_S, offer.depth
+            if offer.is_alive(now):
+                feed.say_alive(depth, now)
         frames = feed.pull(PULL_BYTES)
         if frames:
             with trio.fail_after(SEND_S):
@@ -171,7 +195,8 @@ async def _send(connection: Connection, feed: Feed, bell: Bell) -> None:
         elif feed.done:
             return
         else:
-            await bell.wait()
+            with trio.move_on_after(due - now):
+                await bell.wait()
 
 
 def _first(group: BaseExceptionGroup[WireError]) -> str:

@@ -11,7 +11,7 @@ import trio.testing
 
 from fwnode.peering.load import carried_streams
 from fwnode.replication.copy import IDLE_S, LOST_S
-from fwnode.replication.fetching.service import STALL_S
+from fwnode.replication.fetching.client import DEAD_S
 from fwnode.replication.giving.service import SERVICE, SUBSCRIBERS_OF_PEER_MAX, WANT_S
 from fwnode.replication.service import Replication
 from media.bitstream.duration import frame_duration
@@ -257,7 +257,7 @@ def test_a_parent_that_falls_silent_is_left() -> None:
         network.cut.clear()
         for end in nodes[1].ends:
             end.silent = True
-        await trio.sleep(STALL_S + 3)
+        await trio.sleep(DEAD_S + 1)
         assert [stream.depth for stream in nodes[2].replication.carried()] == [1]
         assert_same(nodes[0], nodes[2])
 
