@@ -27,6 +27,7 @@ from mesh.routing.parents import Member
 COPIES_MAX = 64  # streams fetched at a time: what a record tells of a node
 FINISH_S = 2.0  # for the rest of a publication to come whose successor has begun
 RESTING_MAX = 512  # publications that ended and are not fetched again at once, the latest
+ANEW_S = 5.0  # for those who watch to be told that it ended, before others are given it with other numbers
 RESTING_S = 20.0  # the directory may tell of a stream for so long after its origin died; as ENDED_KEEP_S
 
 
@@ -172,8 +173,7 @@ class Fetching:
             while not reason:
                 run.follower = Follower(run.copy, self._around)
                 reason = await run.follower.run()
-            if not run.follower.begins_anew:
-                self._rest(run.copy)
+            self._rest(run.copy, ANEW_S if run.follower.begins_anew else RESTING_S)
         self._finish(run, reason or run.reason)
 
     def _finish(self, run: _Run, reason: str) -> None:
@@ -195,9 +195,9 @@ class Fetching:
         assert self._giving is not None
         self._giving.let_go(copy.stream, "this node has no parent")
 
-    def _rest(self, copy: Copy) -> None:
+    def _rest(self, copy: Copy, for_s: float = RESTING_S) -> None:
         """Its records are still about: do not fetch it again for a while."""
-        self._resting[copy.name, copy.publication] = self._clock() + RESTING_S
+        self._resting[copy.name, copy.publication] = self._clock() + for_s
         if len(self._resting) > RESTING_MAX:
             del self._resting[next(iter(self._resting))]
 

@@ -83,20 +83,18 @@ class Node:
         self.key = SecretKey(bytes([number + 1]) * 32)
         self.id: NodeId = self.key.node_id
         self.up = True
+        self.scope = trio.CancelScope()
         self.gate = SimpleNamespace(refusal=None)
         self.services: dict[str, Callable[[End], Awaitable[None]]] = {}
         self.opened: list[tuple[str, End]] = []  # to whom
         self.links: dict[NodeId, Any] = {}
         self.paused = False  # the publisher sends nothing
-        timer = SimpleNamespace(cancel=lambda: None)
-        self.streams = Streams(
-            RegistrySettings(), call_at=lambda when, callback: timer, measure=frame_duration
-        )
+        self.streams = Streams(RegistrySettings(), call_at=network.call_at, measure=frame_duration)
         self.core = SimpleNamespace(
             node=self.id,
             roles=frozenset(Role),
             connector=SimpleNamespace(links=self.links),
-            gossip=SimpleNamespace(directory=network),
+            gossip=SimpleNamespace(directory=Directory(network, self.name)),
             fact=lambda node, shape: (
                 SimpleNamespace(roles=list(Role), nat="open") if "roles" in shape.__struct_fields__ else None
             ),
@@ -120,6 +118,18 @@ class Node:
         pulse = SimpleNamespace(rtt_s=rtt_s, loss=lambda now: 0.0)
         self.links[other.id] = SimpleNamespace(pulse=pulse, via=None, carrier="tcp")
 
+    def kill(self) -> None:
+        """As kill -9 does it."""
+        self.up = False
+        self.scope.cancel()
+        for first, second, end in self.network.ends:
+            if self.name in (first, second):
+                end.close()
+
+    async def run(self) -> None:
+        with self.scope:
+            await self.replication.run()
+
     async def open_stream(self, peer: NodeId, name: str, argument: bytes = b"") -> End:
         network, other = self.network, self.network.nodes[peer]
         if not other.up or (self.name, other.name) in network.cut:
@@ -129,6 +139,7 @@ class Node:
         there = End(theirs, self, argument, network.line(other, self))
         if name == SERVICE:
             self.opened.append((other.name, here))
+        network.ends += [(self.name, other.name, here), (self.name, other.name, there)]
         network.nursery.start_soon(self._answer, other.services[name], there)
         return here
 
@@ -177,12 +188,50 @@ class Node:
         return self.network.nodes[parent].name if parent is not None else ""
 
 
+class Timer:
+    """What `call_at` gives."""
+
+    def __init__(self) -> None:
+        self._scope = trio.CancelScope()
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+    async def run(self, when: float, callback: Callable[[float], None]) -> None:
+        with self._scope:
+            await trio.sleep_until(when)
+        if not self._scope.cancelled_caught:
+            callback(trio.current_time())
+
+
+class Directory:
+    """What one node has heard of the others: all, but for `Network.unheard`."""
+
+    def __init__(self, network: "Network", reader: str) -> None:
+        self._network = network
+        self._reader = reader
+
+    def members(self) -> list[NodeId]:
+        network = self._network
+        return [
+            node.id
+            for node in network.nodes.values()
+            if node.up and (self._reader, node.name) not in network.unheard
+        ]
+
+    def record(self, owner: NodeId, kind: int) -> Any:
+        carried = self._network.nodes[owner].replication.carried()
+        return SimpleNamespace(payload=payload(carried_streams(carried)))
+
+
 class Network:
-    """All nodes; also their directory."""
+    """All nodes."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self.cut: set[tuple[str, str]] = set()
+        self.unheard: set[tuple[str, str]] = set()  # who does not hear of whom
+        self.ends: list[tuple[str, str, End]] = []
         self.nodes: dict[NodeId, Node] = {}
         self._lines: dict[tuple[str, str], Line] = {}
 
@@ -190,18 +239,17 @@ class Network:
         made = [Node(self, number) for number in range(count)]
         self.nodes = {node.id: node for node in made}
         for node in made:
-            self.nursery.start_soon(node.replication.run)
+            self.nursery.start_soon(node.run)
         return made
 
     def line(self, giver: Node, taker: Node) -> Line:
         """From one node to another, for all streams."""
         return self._lines.setdefault((giver.name, taker.name), Line())
 
-    def members(self) -> list[NodeId]:
-        return [node.id for node in self.nodes.values() if node.up]
-
-    def record(self, owner: NodeId, kind: int) -> Any:
-        return SimpleNamespace(payload=payload(carried_streams(self.nodes[owner].replication.carried())))
+    def call_at(self, when: float, callback: Callable[[float], None]) -> Timer:
+        timer = Timer()
+        self.nursery.start_soon(timer.run, when, callback)
+        return timer
 
 
 class Watcher:
