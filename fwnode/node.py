@@ -37,7 +37,7 @@ class Node:
     posters: Posters = dataclasses.field(default_factory=Posters)
     http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
     draining: bool = False
-    published_elsewhere: Callable[[str], bool] | None = None  # on another node of the network, by name
+    published_elsewhere: Callable[[str], bool] | None = None  # set while in a network
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -60,6 +60,10 @@ class Node:
     def connections(self) -> int:
         """Open connections on the public listeners."""
         return sum(listener.connections for listener in self.listeners.values())
+
+    def is_published_elsewhere(self, name: str) -> bool:
+        """Whether another node of the network publishes a stream of that name."""
+        return self.published_elsewhere is not None and self.published_elsewhere(name)
 
     def stop_stream(self, name: str, reason: str = STOPPED_BY_OPERATOR) -> bool:
         """Disconnect a stream's publisher and end the stream; False when nobody publishes it."""

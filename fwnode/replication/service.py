@@ -87,8 +87,10 @@ class Replication:
         self._news.ring()
 
     def _is_published_elsewhere(self, name: str) -> bool:
+        """By another node, or so it said: this one has given way."""
         current = self._fetching.current(name)
-        return current is not None and current.origin != self._mesh.core.node
+        elsewhere = current is not None and current.origin != self._mesh.core.node
+        return elsewhere or bool(self._origins.refusal(name, self._clock()))
 
     # --- who publishes a name
 

@@ -27,6 +27,7 @@ from mesh.routing.owners import Publication
 
 SERVICE = "handover"
 ORIGIN_S = 1.0  # an answer takes one or two round trips; a dead origin costs the publisher's viewers this
+MISSED_S = 0.3  # for an origin from whom edges say that nothing comes
 EDGES_S = 1.0
 ASKED_MAX = 16  # edges; others come to know by the directory, and what they miss is a gap
 WAITING_MAX = 64  # publishers; as many streams as a record tells of
@@ -120,7 +121,8 @@ class Handover:
 
     async def _settle(self, opening: Opening) -> None:
         """First the origins, who know best; without an answer from one, those who have some of it."""
-        found = await self._ask(opening, opening.origins, ORIGIN_S)
+        missed = bool(self._told(opening.name))
+        found = await self._ask(opening, opening.origins, MISSED_S if missed else ORIGIN_S)
         if not found:
             found = await self._ask(opening, opening.edges[:ASKED_MAX], EDGES_S)
         self._begin(opening, found)
