@@ -60,6 +60,7 @@ EXIT_CRASHED = 1
 EXIT_SIGNAL = 128  # plus the signal's number, as a shell has it
 
 DRAIN_POLL_S = 0.05
+DEMO_WAIT_S = 3.0  # for a member to hear from the others whether one of them has a demo
 GOODBYE_S = 0.1  # for the last words to reach the kernel
 CERTIFICATE_S = 60.0  # between looks whether the certificate files were renewed
 FINDINGS_S = 5.0  # between looks at what is wrong with publishers; the diagnosis itself runs all the time
@@ -175,7 +176,7 @@ class Agent:
                         serve_posters, self._node.posters, self._reactor, self._services.journal.poster_failed
                     )
                     if self._config.demo:
-                        nursery.start_soon(serve_demo, self._node.streams, self._reactor)
+                        nursery.start_soon(self._serve_demo)
                     code = await self._until_stopped(signals)
                     nursery.cancel_scope.cancel()
         except* FwnodeError as group:
@@ -207,6 +208,12 @@ class Agent:
             await _membership(self._node.network)
             peering = await trio.to_thread.run_sync(importlib.import_module, "fwnode.peering.service")
             await peering.Peering(self._node).run(self._mesh_socket)
+
+    async def _serve_demo(self) -> None:
+        """One node of a network publishes the demo; the others have it from there, and would take over."""
+        if self._mesh_socket is not None and self._node.network.membership is not None:
+            await trio.sleep(DEMO_WAIT_S)
+        await serve_demo(self._node.streams, self._reactor, elsewhere=self._node.is_published_elsewhere)
 
     async def _until_stopped(self, signals: AsyncIterator[int]) -> int:
         """Wait for a signal, then drain; returns the exit code."""

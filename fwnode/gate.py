@@ -45,6 +45,7 @@ class NodeGate:
         self._on_refused = on_refused
         self._draining = False
         self.refused = 0
+        self.refusal: Callable[[str, float], str] | None = None  # why a stream may not be published here now
 
     def drain(self) -> None:
         """Accept no more publishers; those who play may come and go until the node stops."""
@@ -58,6 +59,8 @@ class NodeGate:
             key, name = self._admit(request)
             if name in self._reserved:
                 raise Refused(f"'{name}' is the node's own test stream: choose another stream name")
+            if self.refusal is not None and (reason := self.refusal(name, now)):
+                raise Refused(reason)
             unix_us = self._unix_us()
             source = Source(
                 protocol=request.protocol,

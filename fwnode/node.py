@@ -1,6 +1,7 @@
 """The parts of one running node, as those who show or control it see them. Pure."""
 
 import dataclasses
+from collections.abc import Callable
 
 from fwnode.config import Config
 from fwnode.gate import NodeGate
@@ -38,6 +39,7 @@ class Node:
     http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
     draining: bool = False
     replication: Replicating | None = None  # while the node takes part in a network
+    published_elsewhere: Callable[[str], bool] | None = None  # set while in a network
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -77,6 +79,10 @@ class Node:
         self.draining = True
         if self.replication is not None:
             self.replication.drain()
+
+    def is_published_elsewhere(self, name: str) -> bool:
+        """Whether another node of the network publishes a stream of that name."""
+        return self.published_elsewhere is not None and self.published_elsewhere(name)
 
     def stop_stream(self, name: str, reason: str = STOPPED_BY_OPERATOR) -> bool:
         """Disconnect a stream's publisher and end the stream; False when nobody publishes it."""

@@ -1,9 +1,10 @@
 """Runs the demo's child process and publishes what it sends."""
 
+import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -20,6 +21,8 @@ READ_BYTES = 256 * 1024
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
 STEADY_S = 30.0  # a child that ran this long is started again without delay growing
+ELSEWHERE_S = 0.5  # between looks whether another node still publishes it
+TURN_S = 2.0  # those who take over wait up to so long, by lot: the first is heard of in less
 KILL_WAIT_S = 2.0  # for the kernel to end a child that was killed
 
 _SOURCE = Source(protocol="demo", peer="local", agent="fwnode demo")
@@ -84,10 +87,14 @@ async def serve_demo(
     reactor: Clock,
     settings: DemoSettings | None = None,
     *,
+    elsewhere: Callable[[str], bool] = lambda name: False,
     command: Sequence[str] = WORKER_COMMAND,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Publish the test stream until cancelled, or until it is stopped or cannot be made here.
+
+    `elsewhere` says whether another node of the network publishes a stream of that name: this one does not,
+    but takes over when that one goes.
 
     The child is started again when it ends by itself, after BACKOFF_FIRST_S and ever longer up to
     BACKOFF_MAX_S; the stream lingers meanwhile and continues.
@@ -99,6 +106,7 @@ async def serve_demo(
     backoff_s = BACKOFF_FIRST_S
     task_status.started()
     while True:
+        await _turn(lambda: elsewhere(settings.stream))
         began = trio.current_time()
         try:
             reason = await _run_child(arguments, publication)
@@ -106,6 +114,10 @@ async def serve_demo(
             reason = str(error)
         finally:
             publication.close("the demo source ended")
+        if publication.stopped is not None and elsewhere(settings.stream):
+            log.info("demo given up", reason=publication.stopped)
+            publication.stopped = None
+            continue
         if publication.over:
             log.warning("demo ended", reason=publication.stopped or publication.impossible)
             return
@@ -114,6 +126,14 @@ async def serve_demo(
         log.warning("demo source ended, starting it again", reason=reason, after_s=backoff_s)
         await trio.sleep(backoff_s)
         backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+
+
+async def _turn(elsewhere: Callable[[], bool]) -> None:
+    """Wait until nobody else publishes it, and until it is this node's turn to."""
+    while elsewhere():
+        while elsewhere():  # noqa: ASYNC110 - the directory has no event for one name
+            await trio.sleep(ELSEWHERE_S)
+        await trio.sleep(random.uniform(0, TURN_S))  # noqa: S311 - a lot, no secret
 
 
 async def _run_child(arguments: Sequence[str], publication: _Publication) -> str:

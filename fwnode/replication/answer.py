@@ -19,12 +19,13 @@ REASON_CHARS_MAX = 200
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True):
-    """The publication that a parent has and its depth of now, or a sentence why the edge gets nothing."""
+    """What a parent has, and its depth of now, or a sentence why the edge gets nothing."""
 
     epoch_unix_us: Count = 0
     origin: Annotated[bytes, Meta(max_length=KEY_BYTES)] = b""
     depth: Annotated[int, Meta(ge=0, le=64)] = 0
     refusal: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = ""
+    segment: Count = 0  # its newest
     full: bool = False  # refused only because others might have room: who has nobody else may say so
 
 

@@ -4,22 +4,38 @@ What may go wrong with a parent ends with another choice among those who carry t
 on behind the last part that was proven, so readers of the stream notice a pause at most.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import inf
 
 import msgspec
 
-from fwnode.replication.origins import Bitrates
+from fwnode.replication.origins import Bitrates, resume_of
 from media.replicate.replica import Replica
 from media.track.stream import Stream, StreamState
 from mesh.directory.facts import CarriedStream
 from mesh.model import NodeId
 from mesh.routing.owners import Publication
-from mesh.routing.parents import Choice, Edge, Member, Rung, choose_parent, lower, objection, rung
+from mesh.routing.parents import (
+    DEPTH_MAX,
+    Choice,
+    Edge,
+    Member,
+    Rung,
+    choose_parent,
+    lower,
+    objection,
+    rung,
+)
 
+ALIVE_S = 0.2  # between a parent's words that it is there; 28 bytes each
+HEARD_S = 2 * ALIVE_S  # one word may be late
 AVOID_S = 1.5  # a parent that went or refused is not asked again so long: time for another, or to come back
 FULL_S = 10.0  # a parent that had no room is taken before nobody only: it may have told of that by then
-LOST_S = 6.0  # without a parent for so long the stream ends here; players bear about as much
+ALONE_S = 2.0  # without a parent for so long it is as if its publisher had gone: another one takes less
+WEAK_S = 60.0  # one that was slow or silent comes after the others for so long; doubled each time
+WEAK_MAX_S = 900.0
+WEAK_DOUBLINGS_MAX = 4  # WEAK_MAX_S is reached
+LOST_S = 6.0  # and for so long, or the longer time that publishers may be away, it ends: players have stalled
 IDLE_S = 30.0  # nobody watched for so long: twice what an HLS viewer counts after its last request
 
 
@@ -32,14 +48,20 @@ class Copy:
         self.replica = replica
         self.parent: NodeId | None = None
         self.depth = 0  # while there is a parent
+        self.heard_at = now  # from the parent
+        self.late_s = 0.0  # later than at its best, as the parent's line is now
+        self.changes = 0  # of parent, the first included
+        self.skips = 0  # times that media was lost on the way
+        self.lowered = ""  # why it comes with fewer pictures than are watched, "" while it does not
         self._parent_since = now
+        self._brought = False  # the parent has sent something new
         self._without_since = now
         self._floor: Rung | None = None
         self._avoided: dict[NodeId, tuple[str, float]] = {}  # why, and until when
         self._full: dict[NodeId, float] = {}  # parents without room, by their own answer: until when
         self._just_full: NodeId | None = None
-        self._last_parent: NodeId | None = None
-        self.parent_changes = self.skips = 0
+        self._weak: dict[NodeId, tuple[str, float]] = {}  # likewise, those that were slow or fell silent
+        self._weakened: dict[NodeId, int] = {}  # how often
         self._used_at = now
         self._bitrates = Bitrates()
 
@@ -53,18 +75,32 @@ class Copy:
 
     # --- the parent
 
-    def choose(self, members: Iterable[Member], now: float) -> Choice:
-        """Whom to take the stream from. `starved`: `begin_anew`, then choose again."""
-        self._avoided = {node: row for node, row in self._avoided.items() if row[1] > now}
-        self._full = {node: until for node, until in self._full.items() if until > now}
-        return choose_parent(self._edge(), map(self._known, members), now)
+    def choose(
+        self, members: Iterable[Member], now: float, *, asked: Collection[NodeId] = (), weak: str = ""
+    ) -> Choice:
+        """Whom to take the stream from. `starved`: `begin_anew`, then choose again.
 
-    def _known(self, member: Member) -> Member:
-        """With what this node found out about it."""
-        if member.node in self._avoided:
-            member = msgspec.structs.replace(member, excluded=self._avoided[member.node][0])
-        if member.node in self._full:
-            member = msgspec.structs.replace(member, weak="its uplink is full")
+        `asked` are being asked already; `weak` is what is wrong with the present parent.
+        """
+        self._avoided = {node: row for node, row in self._avoided.items() if row[1] > now}
+        self._weak = {node: row for node, row in self._weak.items() if row[1] > now}
+        self._full = {node: until for node, until in self._full.items() if until > now}
+        known = [self._as_found(member, asked, weak) for member in members]
+        return choose_parent(self._edge(), known, now)
+
+    def _as_found(self, member: Member, asked: Collection[NodeId], weak: str) -> Member:
+        """What this edge has found out itself about a member."""
+        node = member.node
+        if node in self._avoided:
+            return msgspec.structs.replace(member, excluded=self._avoided[node][0])
+        if node in asked:
+            return msgspec.structs.replace(member, excluded="it is being asked")
+        if weak and node == self.parent:
+            return msgspec.structs.replace(member, weak=weak)
+        if node in self._weak:
+            return msgspec.structs.replace(member, weak=self._weak[node][0])
+        if node in self._full:
+            return msgspec.structs.replace(member, weak="its uplink is full")
         return member
 
     def objection(self, parent: NodeId, publication: Publication, depth: int) -> str:
@@ -73,15 +109,49 @@ class Copy:
 
     def adopted(self, parent: NodeId, depth: int, now: float) -> None:
         """The stream comes from `parent`, which is at `depth`."""
-        self.parent_changes += self._last_parent not in (None, parent)
-        self._last_parent = parent
-        self.parent, self._parent_since, self.depth = parent, now, depth + 1
-        self._floor = lower(self._floor, rung(self.node, self.name, self.depth))
+        self.parent, self._parent_since, self.heard_at = parent, now, now
+        self._brought = False
+        self.changes += 1
+        self._stand_at(depth + 1)
+
+    def moved(self, depth: int) -> str:
+        """The parent is at `depth` now; why it must be left for that, "" when it need not."""
+        if depth + 1 != self.depth:
+            if depth >= DEPTH_MAX:
+                return f"it moved to {depth} hops from the origin, and nobody may be more than {DEPTH_MAX}"
+            if depth == 0 and self.parent != self.publication.origin:
+                return "it says that it is the origin"
+            self._stand_at(depth + 1)
+        return ""
+
+    def _stand_at(self, depth: int) -> None:
+        """The floor sinks before anybody is told."""
+        self.depth = depth
+        self._floor = lower(self._floor, rung(self.node, self.name, depth))
+
+    def hears(self, now: float) -> bool:
+        """Whether what others take from here comes in now; else they must not be told so."""
+        return self.parent is not None and now - self.heard_at <= HEARD_S
+
+    def brought(self) -> None:
+        """Something new came from the parent: one that only answers is as good as none."""
+        self._brought = True
+
+    def weaken(self, node: NodeId, reason: str, now: float) -> None:
+        """Others come before this one for a while."""
+        times = self._weakened[node] = self._weakened.get(node, -1) + 1
+        self._weak[node] = (reason, now + min(WEAK_MAX_S, WEAK_S * 2 ** min(times, WEAK_DOUBLINGS_MAX)))
+
+    def is_weak(self, node: NodeId) -> bool:
+        """Whether it was slow or silent a while ago."""
+        return node in self._weak
 
     def left(self, parent: NodeId, reason: str, now: float, *, for_ever: bool = False) -> None:
         """It comes from there no more, or never did."""
         if self.parent == parent:
-            self.parent, self._without_since = None, now
+            self.parent = None
+            if self._brought:
+                self._without_since = now
         if parent == self._just_full:
             self._just_full = None
             return  # when there is nobody else it is asked again at once, and told so
@@ -96,9 +166,20 @@ class Copy:
         """As an edge that never told anybody where it is; its children must have been let go."""
         self._floor = None
 
-    def is_lost(self, now: float) -> bool:
-        """Nobody can give it, and that for too long."""
-        return self.parent is None and now - self._without_since >= LOST_S
+    def is_alone(self, now: float) -> bool:
+        """Nobody can give it, for longer than it takes to find another parent."""
+        return self.parent is None and now - self._without_since >= ALONE_S
+
+    def is_lost(self, now: float, linger_s: float, more_s: float = 0.0) -> bool:
+        """Nobody can give it, and that for too long. `linger_s`: how long publishers may be away."""
+        return self.parent is None and now - self._without_since >= max(LOST_S, linger_s) + more_s
+
+    def succeed(self, publication: Publication, replica: Replica, now: float) -> None:
+        """Another publication goes on with the stream: its tree is another one."""
+        self.publication, self.replica = publication, replica
+        self.parent, self._without_since, self._floor = None, now, None
+        # Who went, or had another epoch, may have this one; who altered media is not believed again.
+        self._avoided = {node: row for node, row in self._avoided.items() if row[1] == inf}
 
     # --- who watches
 
@@ -112,14 +193,17 @@ class Copy:
     # --- what is told
 
     def carried(self) -> CarriedStream | None:
-        """What to tell of it; None while it comes from nobody: it could be given to nobody either."""
-        if self.parent is None or self.stream.state is StreamState.ENDED:
+        """What to tell of it. While it comes from nobody: where a publisher would go on with it."""
+        stream = self.stream
+        resume = resume_of(stream) if self.parent is None else None
+        if stream.state is StreamState.ENDED or (self.parent is None and resume is None):
             return None
-        tracks = [track.name for track in self.stream.tracks.values()]
+        tracks = [track.name for track in stream.tracks.values()]
         epoch, origin = self.publication.epoch_unix_us, self.publication.origin
-        parent = self.parent if self.depth > 1 else b""
-        bitrate_bps = self._bitrates.of(self.stream)
-        return CarriedStream(self.name, epoch, self.depth, tracks, origin, parent, bitrate_bps)
+        depth, parent = max(self.depth, 1), (self.parent or b"") if self.depth > 1 else b""
+        return CarriedStream(
+            self.name, epoch, depth, tracks, origin, parent, self._bitrates.of(stream), resume
+        )
 
     def _edge(self) -> Edge:
         return Edge(

@@ -39,7 +39,7 @@ def _member(core: MeshCore, node: NodeId, carried: CarriedStream, now: float, li
         reach=_reach(core, node),
         rtt_s=link.pulse.rtt_s if link else None,
         loss=(link.pulse.loss(now) or 0.0) if link else 0.0,
-        excluded=liar,
+        excluded=liar or ("it has nobody to take it from" if carried.depth and carried.resume else ""),
     )
 
 

@@ -11,19 +11,23 @@ from fwnode.replication.copy import Copy
 from fwnode.replication.fetching.service import Fetching
 from fwnode.replication.giving.service import SERVICE, Bell, Giving
 from fwnode.replication.giving.uplink import Uplink
+from fwnode.replication.handover.service import SERVICE as HANDOVER
+from fwnode.replication.handover.service import Handover, Opening
 from fwnode.replication.liars import Liars
 from fwnode.replication.members import may_publish
 from fwnode.replication.model import Counters, StreamPlace, TreeList, UplinkView
 from fwnode.replication.origins import Origins
 from fwnode.replication.tree import stream_trees
 from media.replicate.signing import Signer
+from media.track.continuation import Continuation
 from media.track.model import MICROSECONDS
+from media.track.stream import Writer
 from mesh.directory.facts import CarriedStream, Load
 from mesh.identity.key import verify
 from mesh.node.service import MeshNode
-from mesh.routing.owners import Publication, current_publication
+from mesh.routing.owners import Publication, current_publication, has_lost
 
-LOOK_S = 1.0  # between looks at the uplink, whether anybody watches, and for streams that viewers wait for
+LOOK_S = 0.25  # between looks whether anybody watches, for streams that viewers wait for, and who has a name
 BITS_PER_MBIT = 1_000_000
 
 
@@ -40,7 +44,6 @@ class Replication:
         self._liars = Liars(mesh.core.node, verify)
         self._catalogue = Catalogue(mesh.core.gossip.directory, self._clock)
         sign = node.network.node_key.sign
-        self._origins = Origins(self._streams, self._catalogue.said, sign, _unix_us)
         self._fetching = Fetching(
             self._streams,
             mesh,
@@ -50,6 +53,14 @@ class Replication:
             on_news=self._news.ring,
             liars=self._liars,
             counters=self._counters,
+        )
+        self._origins = Origins(
+            mesh.core.node,
+            self._streams,
+            self._catalogue.said,
+            self._fetching.current,
+            sign,
+            _unix_us,
         )
         budget_bps = round(node.config.uplink_mbps * BITS_PER_MBIT)
         self._giving = Giving(
@@ -61,6 +72,7 @@ class Replication:
             sign=sign,
             counters=self._counters,
         )
+        self._handover = Handover(mesh, self._clock, _unix_us, give=self._give_way, told=self._origins.told)
 
     # --- what is told and shown
 
@@ -152,7 +164,7 @@ class Replication:
             edges=self._giving.edges_of(copy.stream, core.name_of),
             verified_parts=copy.replica.verified,
             skips=copy.skips,
-            parent_changes=copy.parent_changes,
+            parent_changes=max(0, copy.changes - 1),
         )
 
     # --- running
@@ -162,7 +174,11 @@ class Replication:
         self._origins.follow(self._clock())
         self._streams.subscribe(self._stream_changed)
         self._streams.fetch = self._fetching.fetch
+        self._streams.opening = self._opening
+        self._node.gate.refusal = self._origins.refusal
+        self._node.published_elsewhere = self._is_published_elsewhere
         self._mesh.serve(SERVICE, self._giving.serve)
+        self._mesh.serve(HANDOVER, self._handover.serve)
         self._node.replication = self
         if self._node.draining:
             self.drain()
@@ -170,22 +186,61 @@ class Replication:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._look)
                 nursery.start_soon(self._fetching.run, self._giving)
+                nursery.start_soon(self._handover.run)
         finally:
             self._node.replication = None
-            self._streams.fetch = None
+            self._streams.fetch = self._streams.opening = None
+            self._node.gate.refusal = self._node.published_elsewhere = None
             self._streams.unsubscribe(self._stream_changed)
             self._origins.close()
 
     def _stream_changed(self, name: str, now: float) -> None:
         self._news.ring()
 
+    def _is_published_elsewhere(self, name: str) -> bool:
+        """By another node, or so it said: this one has given way."""
+        current = self._fetching.current(name)
+        elsewhere = current is not None and current.origin != self._mesh.core.node
+        return elsewhere or bool(self._origins.refusal(name, self._clock()))
+
+    # --- who publishes a name
+
+    def _opening(self, writer: Writer, now: float) -> None:
+        """A publisher came: where its stream goes on is asked of those who have it."""
+        others = self._origins.begin(writer, now)
+        publication = self._origins.publication(writer.stream.name)
+        if others and publication is not None:
+            said = dict(self._catalogue.said(writer.stream.name))
+            origins = tuple(node for node in others if said[node].depth == 0)
+            edges = tuple(node for node in others if said[node].depth)
+            self._handover.open(Opening(writer, publication.epoch_unix_us, origins, edges))
+
+    def _give_way(self, name: str, winner: Publication, now: float) -> Continuation | None:
+        """Another node has a publisher for a stream; where that goes on behind what is here."""
+        if not may_publish(self._mesh.core, winner.origin):
+            return None
+        own = self._origins.publication(name)
+        if own is None:
+            return self._fetching.yield_to(name, winner, now)
+        if not has_lost(own, winner):
+            return None
+        return self._origins.give_way(name, winner, self._reason(winner), now)
+
+    def _reason(self, winner: Publication) -> str:
+        return f"this stream is published on node {self._mesh.core.name_of(winner.origin)} now"
+
     async def _look(self) -> None:
         log = structlog.get_logger()
         told = self._liars.reports()
         while True:
             await trio.sleep(LOOK_S)
+            now = self._clock()
+            for name, winner in self._origins.lost():
+                log.info("stream lost", stream=name, reason=self._reason(winner))
+                self._origins.give_way(name, winner, self._reason(winner), now)
+                self._fetching.fetch(name, now)  # for who watches it here
             self._giving.look()
-            self._fetching.look(self._clock())
+            self._fetching.look(now)
             for liar in self._liars.look(self._mesh.core.gossip.directory):
                 log.error("a node was proven to alter media", peer=self._mesh.core.name_of(liar))
             reports = self._liars.reports()

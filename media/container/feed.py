@@ -199,7 +199,14 @@ class Feed:
         return fixed if fixed is not None else min(FLUSH_MAX_S, len(self._viewers) * FLUSH_PER_VIEWER_S)
 
     def _retract(self) -> None:
-        """Some of what viewers were sent was taken back: they stop; who comes next begins before it."""
+        """Some of what viewers were sent was taken back.
+
+        If it was altered they stop; who comes next begins before it. If its origin merely went before it was
+        signed, they go on with what follows.
+        """
+        if not self.stream.altered:
+            self._index = self.stream.ring.next
+            return
         self._index = self.stream.ring.newest_group()
         self._group, self._group_chunks, self._group_bytes = -1, [], 0
         self._section = None

@@ -119,7 +119,7 @@ class HlsStream:
 
     def playlist(self, name: str, directives: Directives, done: Done, now: float) -> Wait | None:
         """A media playlist, at once or when the directives are met."""
-        self.asked_at = now
+        self._asked(name, now)
         newest = self._newest
         if newest is not None:
             wrong = self._beyond(directives, newest)
@@ -136,8 +136,11 @@ class HlsStream:
         return self._now_or_later(ready, done, now)
 
     def object(self, name: str, file: str, done: Done, now: float) -> Wait | None:
-        """A part, segment or init segment by its file name; the next part is waited for."""
-        self.asked_at = now
+        """A part, segment or init segment by its file name; the next part is waited for.
+
+        So is, of another node's stream, whatever may still come here: viewers change nodes at any time.
+        """
+        self._asked(name, now)
         key = f"{name}/{file}"
         held = self._objects.get(key)
         if held is not None:
@@ -148,32 +151,48 @@ class HlsStream:
             done(plain_error(404, "no such media object"))
             return None
         msn, part, init = (int(text) if text is not None else None for text in match.groups())
-        if init is not None:
-            done(self._keep(key, file, self.window.init_bytes(name, init)))
-            return None
-        assert msn is not None
-        if part is None:
-            done(self._keep(key, file, self.window.segment_bytes(name, msn)))
-            return None
-        return self._part(name, file, msn, part, done, now)
-
-    def _part(self, name: str, file: str, msn: int, part: int, done: Done, now: float) -> Wait | None:
-        key = f"{name}/{file}"
 
         def ready() -> Response | None:
-            data = self.window.part_bytes(name, msn, part)
-            if data is not None:
-                return self._keep(key, file, data)
-            if self._still_to_come(msn, part):
+            data = self._data(name, msn, part, init)
+            if not data and self._still_to_come(msn, part):
                 return None
-            return plain_error(404, "no such part: it is too old, or its segment ended before it")
+            return self._keep(key, file, data)
 
         return self._now_or_later(ready, done, now)
 
-    def _still_to_come(self, msn: int, part: int) -> bool:
-        """Is this the part that was hinted at last?"""
+    def _data(
+        self, name: str, msn: int | None, part: int | None, init: int | None
+    ) -> bytes | tuple[bytes, ...] | None:
+        """The object of those numbers, if it is held whole."""
+        if init is not None:
+            return self.window.init_bytes(name, init)
+        assert msn is not None
+        if part is not None:
+            return self.window.part_bytes(name, msn, part)
+        return self.window.segment_bytes(name, msn)
+
+    def _still_to_come(self, msn: int | None, part: int | None) -> bool:
+        """Is this the part that was hinted at last? Of a copy, may it be on its way from another node?"""
         window = self.window
-        return bool(window.segments) and not window.ended and (msn, part) == window.upcoming()
+        if window.ended:
+            return False
+        if not self.stream.replicated:
+            return bool(window.segments) and part is not None and (msn, part) == window.upcoming()
+        if self._newest is None:
+            return True
+        if msn is None:
+            return False
+        upcoming = window.upcoming()
+        ahead = msn - upcoming[0]
+        if part is None:
+            return 0 <= ahead <= MSN_AHEAD_MAX
+        return (msn, part) >= upcoming and ahead <= MSN_AHEAD_MAX and part <= PART_AHEAD_MAX
+
+    def _asked(self, name: str, now: float) -> None:
+        """Somebody wants a rendition: it has to be fetched, where that is done."""
+        self.asked_at = now
+        if self.stream.replicated and (rendition := self.window.rendition(name)) is not None:
+            self.stream.track_asked(rendition.tracks, now)
 
     def _keep(self, key: str, file: str, data: bytes | tuple[bytes, ...] | None) -> Response:
         if not data:

@@ -92,7 +92,7 @@ def _listed(window: LiveWindow, name: str, window_us: int) -> list[Segment]:
     """The newest run of segments that have this rendition and something to list."""
     listed: list[Segment] = []
     for segment in reversed(window.segments):
-        if not segment.parts[0].complete:
+        if not segment.begun and not (listed and segment.cut):
             continue
         if name in segment.renditions:
             if listed and segment.start_us < listed[0].start_us - window_us:
@@ -122,7 +122,7 @@ def _head(
         f"CAN-SKIP-UNTIL={SKIP_TARGETS * target_s:.1f}",
         f"#EXT-X-PART-INF:PART-TARGET={part_s:.5f}",
         f"#EXT-X-MEDIA-SEQUENCE:{segments[0].msn}",
-        f"#EXT-X-DISCONTINUITY-SEQUENCE:{segments[0].section.discontinuity}",
+        f"#EXT-X-DISCONTINUITY-SEQUENCE:{segments[0].section.discontinuity + window.stream.breaks_before}",
     ]
     if all([segment.starts_clean(segment.renditions[name]) for segment in segments]):
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
@@ -141,8 +141,10 @@ def _skippable(segments: list[Segment], target_s: int) -> int:
 def _segment(lines: list[str], segment: Segment, before: Segment | None, name: str, *, parts: bool) -> None:
     rendition = segment.renditions[name]
     known = before.renditions[name].init if before is not None else None
-    if before is not None and before.section.discontinuity != segment.section.discontinuity:
-        lines.append("#EXT-X-DISCONTINUITY")
+    if before is not None:
+        # More than one when a section was lost whole with a node that died: the count stays everybody's.
+        breaks = segment.section.discontinuity - before.section.discontinuity
+        lines += ["#EXT-X-DISCONTINUITY"] * breaks
     if known != rendition.init:
         lines.append(f'#EXT-X-MAP:URI="init-{rendition.init}.mp4"')
     lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{_iso(segment.unix_us)}")
@@ -151,13 +153,13 @@ def _segment(lines: list[str], segment: Segment, before: Segment | None, name: s
         for part in segment.complete_parts():
             duration_s = part.duration_us / MICROSECONDS
             line = f'#EXT-X-PART:DURATION={duration_s:.5f},URI="{msn}.{part.index}.m4s"'
-            if not part.holds(rendition):
+            if not part.holds(rendition) or part.lacks(rendition):
                 line += ",GAP=YES"
             elif part.starts_clean(rendition):
                 line += ",INDEPENDENT=YES"
             lines.append(line)
     if segment.complete:
-        if not segment.holds(rendition):
+        if not segment.holds(rendition) or segment.lacks(rendition):
             lines.append("#EXT-X-GAP")
         lines.append(f"#EXTINF:{segment.duration_us / MICROSECONDS:.5f},")
         lines.append(f"{msn}.m4s")
@@ -221,7 +223,8 @@ def _media_tag(rendition: Rendition, title: str, *, default: bool, query: str) -
 def _bandwidth(window: LiveWindow, rendition: Rendition) -> tuple[int, int]:
     """Peak and mean bits/s over the complete parts held, from the packets' sizes.
 
-    Measured over segments once there are complete ones (RFC 8216bis 4.4.6.2).
+    Measured over segments once there are complete ones (RFC 8216bis 4.4.6.2). What was not fetched
+    to this node counts as it was when it was.
     """
     wanted = {track.id for track in rendition.tracks}
     peak = total_bits = total_us = 0
@@ -231,6 +234,8 @@ def _bandwidth(window: LiveWindow, rendition: Rendition) -> tuple[int, int]:
         duration_us = segment.duration_us
         if not parts or duration_us <= 0 or rendition.name not in segment.renditions:
             continue
+        if segment.lacks(rendition):
+            continue
         packets = window.stream.ring.slice(parts[0].first, parts[-1].stop)
         bits = 8 * sum([len(packet.data) + SAMPLE_BYTES for packet in packets if packet.track.id in wanted])
         peak = max(peak, bits * MICROSECONDS // duration_us)
@@ -238,6 +243,10 @@ def _bandwidth(window: LiveWindow, rendition: Rendition) -> tuple[int, int]:
         total_us += duration_us
     mean = total_bits * MICROSECONDS // total_us if total_us else 0
     declared = sum(track.declared_bps for track in rendition.tracks)
+    if total_us:
+        window.bandwidths[rendition.name] = peak, mean
+    elif rendition.name in window.bandwidths:
+        peak, mean = window.bandwidths[rendition.name]
     return max(peak, declared, 1), max(mean, 1)
 
 

@@ -13,6 +13,7 @@ from media.track.model import MICROSECONDS, Hollow, Kind, Packet
 from media.track.ring import Ring
 from media.track.stream import Section, Stream, StreamState
 
+GAPS_MAX = 4  # numbers in a row that may be missing; beyond it a copy forgets what it had before them
 SEQUENCE_PARTS = 256  # a fragment's sequence number is msn * 256 + part, modulo 2^32
 
 
@@ -23,7 +24,18 @@ class Part:
     differ from it by what fits into one frame of theirs and by the muxer's interleaving.
     """
 
-    __slots__ = ("_bytes", "_last", "clean", "complete", "duration_us", "first", "index", "start_us", "stop")
+    __slots__ = (
+        "_bytes",
+        "_last",
+        "clean",
+        "complete",
+        "duration_us",
+        "first",
+        "hollow",
+        "index",
+        "start_us",
+        "stop",
+    )
 
     def __init__(self, index: int, first: int, packet: Packet) -> None:
         self.index = index
@@ -33,12 +45,15 @@ class Part:
         self.start_us = packet.dts_us
         self.duration_us = 0  # media time; known when complete
         self.clean = {packet.track.id: packet.keyframe}  # by track: does its first packet need no other?
+        self.hollow = {packet.track.id} if type(packet) is Hollow else set()  # tracks not fetched here
         self._last = packet  # newest of the track that began this part
         self._bytes: dict[str, bytes] = {}
 
     def add(self, packet: Packet) -> None:
         """One more packet."""
         track = packet.track
+        if type(packet) is Hollow:
+            self.hollow.add(track.id)
         if track.id == self._last.track.id:
             self._last = packet
         elif track.id not in self.clean:
@@ -65,6 +80,10 @@ class Part:
         """Is there anything of `rendition` in this part?"""
         return any([track.id in self.clean for track in rendition.tracks])
 
+    def lacks(self, rendition: Rendition) -> bool:
+        """Was something of `rendition` not fetched to this node?"""
+        return bool(self.hollow) and any([track.id in self.hollow for track in rendition.tracks])
+
     def starts_clean(self, rendition: Rendition) -> bool:
         """Can decoding begin with this part's first picture, or first sound where there is no picture?"""
         lead = rendition.lead
@@ -81,14 +100,12 @@ class Part:
         return made
 
     def _make(self, ring: Ring, rendition: Rendition, msn: int) -> bytes:
-        if not self.holds(rendition):
+        if not self.holds(rendition) or self.lacks(rendition):
             return b""
         wanted = {track.id for track in rendition.tracks}
         packets: Sequence[Packet] = ring.slice(self.first, self.stop)
         if not wanted.issuperset(self.clean):
             packets = [packet for packet in packets if packet.track.id in wanted]
-        if any([type(packet) is Hollow for packet in packets]):
-            return b""
         sequence = (msn * SEQUENCE_PARTS + self.index) & 0xFFFFFFFF
         return b"".join(fmp4.fragment(rendition.tracks, packets, sequence))
 
@@ -96,15 +113,30 @@ class Part:
 class Segment:
     """A media sequence number and its parts."""
 
-    __slots__ = ("complete", "msn", "parts", "renditions", "section", "start_us")
+    __slots__ = (
+        "complete",
+        "cut",
+        "first",
+        "msn",
+        "parts",
+        "renditions",
+        "section",
+        "silence_us",
+        "start_us",
+    )
 
-    def __init__(self, msn: int, section: Section, renditions: dict[str, Rendition], start_us: int) -> None:
+    def __init__(
+        self, msn: int, section: Section, renditions: dict[str, Rendition], start_us: int, first: int
+    ) -> None:
         self.msn = msn
         self.section = section
         self.renditions = renditions  # by name
         self.start_us = start_us  # media time of the first packet
+        self.first = first  # ring index of that
         self.parts: list[Part] = []
         self.complete = False
+        self.cut = False  # its origin went before its end, so other nodes may have more of it: a gap
+        self.silence_us = 0  # length of a gap without parts
 
     @property
     def unix_us(self) -> int:
@@ -113,7 +145,7 @@ class Segment:
     @property
     def duration_us(self) -> int:
         """Media time of its complete parts."""
-        return sum([part.duration_us for part in self.parts])
+        return self.silence_us + sum([part.duration_us for part in self.parts])
 
     def starts_clean(self, rendition: Rendition) -> bool:
         """Can this segment be decoded without the one before?"""
@@ -121,12 +153,21 @@ class Segment:
         return next((part.clean[lead] for part in self.parts if lead in part.clean), True)
 
     def holds(self, rendition: Rendition) -> bool:
-        """Is there anything of `rendition` in this segment?"""
-        return any(part.holds(rendition) for part in self.parts)
+        """Is it whole, and is there anything of `rendition` in it?"""
+        return not self.cut and any(part.holds(rendition) for part in self.parts)
+
+    def lacks(self, rendition: Rendition) -> bool:
+        """Was something of `rendition` in this segment not fetched to this node?"""
+        return any(part.lacks(rendition) for part in self.parts)
 
     def part(self, index: int) -> Part | None:
         """The part of that index."""
         return self.parts[index] if 0 <= index < len(self.parts) else None
+
+    @property
+    def begun(self) -> bool:
+        """Has it a complete part?"""
+        return bool(self.parts) and self.parts[0].complete
 
     def complete_parts(self) -> list[Part]:
         """The parts that can be had; all but the last while the segment grows."""
@@ -141,6 +182,7 @@ class LiveWindow:
         self.segments: list[Segment] = []  # oldest first; the last may be open
         self.version = 0
         self.ended = False
+        self.bandwidths: dict[str, tuple[int, int]] = {}  # as told last, of renditions that were held
         self._next = 0  # index of the next packet to take in
         self._part: Part | None = None  # the open one
         self._retracted = False  # its packets were taken back; it begins again with the next
@@ -166,7 +208,7 @@ class LiveWindow:
         self._next = index
         if self._part is not None:
             self._part.stop = index
-        if self.segments and self.segments[0].parts[0].first < ring.first:
+        if self.segments and self.segments[0].first < ring.first:
             self._evict(ring.first)
         if self.stream.state is not StreamState.LIVE:
             self._rest()
@@ -214,7 +256,7 @@ class LiveWindow:
         """A complete segment, as the bytes of its parts, or None, as with `part_bytes`."""
         segment = self.find(msn)
         rendition = segment.renditions.get(name) if segment else None
-        if segment is None or rendition is None or not segment.complete:
+        if segment is None or rendition is None or not segment.complete or segment.cut:
             return None
         ring = self.stream.ring
         made = tuple([part.data(ring, rendition, msn) for part in segment.parts if part.holds(rendition)])
@@ -224,7 +266,7 @@ class LiveWindow:
         """The init segment of that number, while a segment that needs it is held."""
         for segment in reversed(self.segments):
             rendition = segment.renditions.get(name)
-            if rendition is not None and rendition.init == number and segment.parts[0].complete:
+            if rendition is not None and rendition.init == number and segment.begun:
                 return fmp4.init_segment(rendition.tracks)
         return None
 
@@ -258,20 +300,39 @@ class LiveWindow:
         self._close_part(index, packet if same_section else None)
         if new_segment:
             self._close_segment()
-            last = self._segment(packet, last if same_section else None)
+            self._fill(index, packet)
+            last = self._segment(index, packet, last if same_section else None)
             self.segments.append(last)
         if last is not None:
             self._part = Part(packet.part, index, packet)
             last.parts.append(self._part)
 
-    def _segment(self, packet: Packet, before: Segment | None) -> Segment:
+    def _fill(self, index: int, packet: Packet) -> None:
+        """Gaps for the numbers that this node has nothing of: another origin went, and others had more."""
+        if not self.segments:
+            return
+        last = self.segments[-1]
+        missing = packet.segment - last.msn - 1
+        if not 0 < missing <= GAPS_MAX:
+            return
+        start_us = last.start_us + last.duration_us
+        share_us = max(packet.dts_us - start_us, 0) // missing
+        length_us = max(min(share_us, self.stream.target_duration_us), self.stream.part_target_us)
+        for number in range(missing):
+            begin_us = start_us + number * length_us
+            gap = Segment(last.msn + 1 + number, last.section, last.renditions, begin_us, index)
+            gap.complete = gap.cut = True
+            gap.silence_us = length_us
+            self.segments.append(gap)
+
+    def _segment(self, index: int, packet: Packet, before: Segment | None) -> Segment:
         """A new segment; `before` is the last one of the same section."""
         if before is not None:
             section, renditions = before.section, before.renditions
         else:
             section = self.stream.section_of(packet)
             renditions = {rendition.name: rendition for rendition in renditions_of(section)}
-        return Segment(packet.segment, section, renditions, packet.dts_us)
+        return Segment(packet.segment, section, renditions, packet.dts_us, index)
 
     def _discard_part(self) -> None:
         self._part, self._retracted = None, False
@@ -289,7 +350,8 @@ class LiveWindow:
 
     def _close_segment(self) -> None:
         if self.segments and not self.segments[-1].complete:
-            self.segments[-1].complete = True
+            last = self.segments[-1]
+            last.complete, last.cut = True, last.msn in self.stream.cut_segments
             self.version += 1
 
     def _rest(self) -> None:
@@ -306,7 +368,7 @@ class LiveWindow:
             self.version += 1
 
     def _evict(self, first: int) -> None:
-        while self.segments and self.segments[0].parts[0].first < first:
+        while self.segments and self.segments[0].first < first:
             del self.segments[0]
         if not self.segments:
             self._part, self._retracted = None, False  # one segment was too large for the ring

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from media.replicate.signing import Identity, Proofs
 from media.replicate.vouching import Voucher
 from media.replicate.wire import (
+    Alive,
     End,
     Gone,
     Retract,
@@ -28,6 +29,7 @@ from media.track.model import Packet
 from media.track.stream import Stream, StreamState
 
 LATE_US = 6_000_000  # further behind than this, playlists' last parts come too late; guess
+ANOTHER_EPOCH = "the stream goes on in another epoch"
 SLICE_PACKETS = 64  # taken from the ring at once
 
 _Position = tuple[int, int]
@@ -59,6 +61,9 @@ class Publication:
         self._wanted = self._sending = frozenset(want.tracks)
         self._after: _Position | None = want.after if want.epoch == identity.epoch else None
         self._history_us = want.history_us
+        self._beyond = want.beyond
+        self._epoch_begin = stream.epoch_begin
+        self._stop: int | None = None  # where another epoch begins
         self._index: int | None = None  # the next packet; None: a segment's beginning is looked for
         self._open: _Position | None = None  # the part whose proof was not sent yet
         self._last = self._after  # the part that the edge has or was sent last
@@ -67,6 +72,7 @@ class Publication:
         self._caught_up = False
         self._state: StreamState | None = None  # as was told
         self._gone: Gone | None = None
+        self._alive: Alive | None = None
         self._frames: list[bytes] = []
         self._bytes = 0
         stream.subscribe(self._news)
@@ -74,6 +80,16 @@ class Publication:
     def want(self, message: Want) -> None:
         """Other tracks from the next segment on."""
         self._wanted = frozenset(message.tracks)
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """Ids of the tracks that are asked for, none: all."""
+        return self._wanted
+
+    def say_alive(self, depth: int, now: float) -> None:
+        """Have the edge told that this node is there, `depth` hops from the origin."""
+        self._alive = Alive(depth, self.stream.newest_us, round(now * 1000))
+        self._on_ready(now)
 
     def end(self, reason: str, now: float, *, full: bool = False) -> None:
         """Let this subscriber go, to another parent; `full`: it may come back when there is none."""
@@ -87,6 +103,9 @@ class Publication:
 
     def pull(self, bytes_max: int) -> list[bytes]:
         """Buffers to send now: whole frames, ended with the one that reaches `bytes_max`."""
+        if self._alive is not None and not self.done:
+            self._say(self._alive)
+            self._alive = None
         while not self.done and self._bytes < bytes_max:
             if self._gone:
                 self._leave(self._gone)
@@ -97,7 +116,11 @@ class Publication:
 
     def _news(self, now: float) -> None:
         ring = self.stream.ring
-        if self._index is not None and self._index > ring.next:
+        if self._stop is None and self.stream.epoch_begin != self._epoch_begin:
+            self._stop = self.stream.epoch_begin
+        if self._stop is not None:
+            self._index = self._index if self._index is None else min(self._index, self._stop)
+        elif self._index is not None and self._index > ring.next:
             self._index = ring.next
             if self._open is not None:
                 self._say(Retract(*self._open))
@@ -114,10 +137,10 @@ class Publication:
             index = self._begin()
             if index is None:
                 return self._rest()
-        if index == ring.next:
+        if index == self._end:
             return self._rest()
         begin = self._bytes
-        for packet in ring.slice(index, index + SLICE_PACKETS):
+        for packet in ring.slice(index, min(index + SLICE_PACKETS, self._end)):
             if self._after is not None and (packet.segment, packet.part) <= self._after:
                 index += 1
                 continue
@@ -174,13 +197,18 @@ class Publication:
     def _rest(self) -> bool:
         """All packets are sent: tell the stream's state. False: it was told."""
         self._caught_up = True
+        if self._stop is not None:
+            if self._open is not None:
+                self._prove(self._open)
+            self._leave(Gone(ANOTHER_EPOCH))
+            return True
         state = self.stream.state
         if state is self._state:
             return False
-        if state is StreamState.ENDED and self.stream.cut_off:
+        at_rest = state in (StreamState.LINGERING, StreamState.ENDED)
+        if at_rest and self.stream.cut_off:
             self._leave(Gone("the stream was lost on its way here"))
             return True
-        at_rest = state in (StreamState.LINGERING, StreamState.ENDED)
         if at_rest and self._open is not None and not self._prove(self._open):
             return False
         self._state = state
@@ -198,12 +226,25 @@ class Publication:
             if found is not None:
                 return found
             self._after, self._last, self._skipping = None, None, True
-        starts = ring.segment_starts()
+        starts = self._starts()
+        if self._beyond is not None:
+            return next((start for start in starts if ring.get(start).segment > self._beyond), None)
         if not starts:
             return None
         newest_us = ring.get(ring.next - 1).dts_us
         old_enough = [start for start in starts if newest_us - ring.get(start).dts_us >= self._history_us]
         return old_enough[-1] if old_enough else starts[0]
+
+    @property
+    def _end(self) -> int:
+        """Index of the first packet that is not for this subscriber yet, or never."""
+        return self.stream.ring.next if self._stop is None else self._stop
+
+    def _starts(self) -> list[int]:
+        """Where whole segments of this epoch begin."""
+        return [
+            start for start in self.stream.ring.segment_starts() if self._epoch_begin <= start < self._end
+        ]
 
     def _find(self, after: _Position) -> int | None:
         """Index of the first packet behind that part, None when it does not follow on it."""
@@ -220,7 +261,7 @@ class Publication:
 
     def _skip(self) -> int | None:
         """Pass over what is too old, to the newest segment; None while none begins."""
-        starts = self.stream.ring.segment_starts()
+        starts = self._starts()
         self._index = starts[-1] if starts else None
         self._open = self._after = self._last = None
         self._skipping, self._history_us = True, 0
@@ -231,11 +272,11 @@ class Publication:
     def _is_late(self, index: int) -> bool:
         """Too far behind, and is there a newer segment?"""
         ring = self.stream.ring
-        if not self._caught_up or index >= ring.next:
+        if not self._caught_up or index >= self._end:
             return False
         if ring.get(ring.next - 1).dts_us - ring.get(index).dts_us <= self._late_us:
             return False
-        starts = ring.segment_starts()
+        starts = self._starts()
         return bool(starts) and starts[-1] > index
 
     def _leave(self, message: End | Gone) -> None:

@@ -4,7 +4,11 @@ Packets go into the stream as they come; a part's proof must be there and right 
 part may begin. As packaging completes a part with the next one's first packet, what is served
 whole is always proven, and what goes out packet by packet is ahead of that by one part at most.
 A part that is not proven is taken back. A new parent is asked for what follows on the last proven
-part; what it repeats of the open part is compared, not written again.
+part; what it repeats of the open part is compared, not written again, and what it repeats of parts that
+were proven since it was asked is passed over.
+
+One replica makes one epoch. What the stream holds of an earlier one stays: this epoch's numbers go on
+behind it, a few may be missing. Where they do not, what is held is let go of.
 """
 
 from collections.abc import Sequence
@@ -13,9 +17,11 @@ import msgspec
 
 from media.bitstream.describe import describe
 from media.errors import WireError
+from media.package.window import GAPS_MAX
 from media.replicate.signing import Failure, Identity, Proofs, Verifier, Verify, section_digest
 from media.replicate.wire import (
     FIELD_MAX,
+    Alive,
     Describe,
     End,
     FrameReader,
@@ -32,9 +38,10 @@ from media.replicate.wire import (
     section_of,
 )
 from media.track.marked import MarkedWriter
-from media.track.model import Hollow, Packet, Track
+from media.track.model import MICROSECONDS, Hollow, Packet, Track
 from media.track.stream import Section, StreamState
 
+AHEAD_SEGMENTS_MAX = 3  # that viewers here may wait for another epoch's numbers; their buffers bear as much
 # An honest part ends with the first frame beyond its target; these are for those who never end one.
 PART_PACKETS_MAX = 8192  # sixteen tracks of 500 packets
 PART_BYTES_MAX = 64 * 1024 * 1024  # two of the largest packets
@@ -72,7 +79,7 @@ class Ended(msgspec.Struct, frozen=True):
     reason: str
 
 
-Event = Failed | Conflicted | Skipped | Lost | Ended
+Event = Failed | Conflicted | Skipped | Lost | Ended | Alive
 
 
 class Replica:
@@ -92,6 +99,8 @@ class Replica:
         self._tracks: dict[int, Track] = {}  # of it
         self._proven_section = -1
         self._last: PartSigned | None = None  # the last proven part; None: what comes follows on nothing
+        self._breaks_before = writer.stream.breaks_before
+        self._before = writer.newest  # the last packet of an earlier epoch; None: there is none
         self._place = _Place(-1, {})
         self._proven_place = _Place(-1, {})  # as it was when the open part began
         self._open: tuple[int, int] | None = None  # the part that is not proven yet
@@ -100,19 +109,26 @@ class Replica:
         self._bytes = 0
         self._repeated = 0  # how many of them the present parent has sent
         self._vouch = b""  # its word on the part that it is about to prove
+        self._repeats = False  # the present parent may begin with parts that are proven
 
     def adopt(self, tracks: Sequence[int] = (), history_us: int = 0, *, last_resort: bool = False) -> Want:
         """What to say to a parent, the first or the next one, whose answers are received from now on."""
         self._reader = FrameReader(parse_to_edge_untrusted)
         self._repeated = 0
         self._vouch = b""
+        self._repeats = True
         self.listening = True
-        return msgspec.structs.replace(self.want(tracks, history_us), last_resort=last_resort)
+        return self.want(tracks, history_us, last_resort=last_resort)
 
-    def want(self, tracks: Sequence[int] = (), history_us: int = 0) -> Want:
+    def want(self, tracks: Sequence[int] = (), history_us: int = 0, *, last_resort: bool = False) -> Want:
         """What to say to the present parent to be sent other tracks, none: all, from the next segment on."""
         after = self._last.position if self._last is not None else None
-        return Want(list(tracks), history_us, self.identity.epoch, after)
+        beyond = self._before.segment if self._before is not None else None
+        return Want(list(tracks), history_us, self.identity.epoch, after, beyond, last_resort)
+
+    def is_ahead(self, segment: int) -> bool:
+        """Are viewers here too far ahead of a parent with this newest segment to wait for its numbers?"""
+        return self._before is not None and segment + AHEAD_SEGMENTS_MAX < self._before.segment
 
     def receive(self, data: bytes, now: float) -> list[Event]:
         """Bytes from the parent. Raises WireError when it broke the protocol: leave it, `adopt` another."""
@@ -149,7 +165,11 @@ class Replica:
                 self._follow_state(message.state, now)
             case Skip():
                 self._skip(message, events, now)
+            case Alive():
+                events.append(message)
             case Retract():
+                if self._is_proven((message.segment, message.part)):
+                    return
                 if (message.segment, message.part) != self._open or not self._repeated:
                     raise WireError("a part is taken back that was not sent")
                 self._take_back(now)
@@ -177,11 +197,22 @@ class Replica:
                 describe(track.codec, track.config)
             self._conflict(events)
             self._take_back(now)
+            self._break(number, events, now)
             self.writer.begin_section(section, now)
             held = self.writer.stream.sections
             self._digests = {known: value for known, value in self._digests.items() if known in held}
             self._digests[number] = digest
         self._use(self.writer.stream.sections.get(number, section))
+
+    def _break(self, number: int, events: list[Event], now: float) -> None:
+        """A section begins, perhaps of an epoch whose count of them went on without us, or never met ours."""
+        before = self._before
+        if before is None:
+            return
+        if number <= before.discontinuity:
+            self.writer.stream.breaks_before = self._breaks_before + before.discontinuity + 1 - number
+        if not 0 < number - before.discontinuity <= GAPS_MAX:
+            self._let_go(before.segment + 1, events, now)
 
     def _use(self, section: Section | None) -> None:
         self._section = section
@@ -189,16 +220,23 @@ class Replica:
 
     def _take(self, marked: Marked, events: list[Event], now: float) -> None:
         """One packet: new, or repeated by a parent that continues for another."""
+        position = (marked.segment, marked.part)
+        if self._is_proven(position):
+            return
+        self._repeats = False
         leaf = marked.marks + marked.payload_hash
         if self._repeated < len(self._leaves):
             if leaf == self._leaves[self._repeated]:
                 self._repeated += 1
                 return
             self._cut(events, now)
-        position = (marked.segment, marked.part)
         if position != self._open:
-            self._begin_part(marked, position)
+            self._begin_part(marked, position, events, now)
         self._append(self._packet(marked), leaf)
+
+    def _is_proven(self, position: tuple[int, int]) -> bool:
+        """Whether a parent just adopted repeats what another one has proven since it was asked."""
+        return self._repeats and self._last is not None and position <= self._last.position
 
     def _append(self, packet: Packet, leaf: bytes) -> None:
         self._bytes += len(packet.data)
@@ -211,24 +249,39 @@ class Replica:
         self._repeated += 1
         self.writer.write(packet)
 
-    def _begin_part(self, marked: Marked, position: tuple[int, int]) -> None:
+    def _begin_part(self, marked: Marked, position: tuple[int, int], events: list[Event], now: float) -> None:
         if self._open is not None:
             raise WireError(f"part {position} begins before {self._open} is proven")
         if self._section is None or marked.discontinuity != self._section.discontinuity:
             raise WireError(f"section {marked.discontinuity} was not described")
-        last = self._last
+        last, before = self._last, self._before
         if last is None:
-            follows = position[1] == 0
+            follows = position[1] == 0 and (before is None or position[0] > before.segment)
         elif last.closes or marked.discontinuity != last.discontinuity:
             follows = position == (last.segment + 1, 0) and marked.discontinuity >= last.discontinuity
         else:
             follows = position in ((last.segment, last.part + 1), (last.segment + 1, 0))
         if not follows:
             raise WireError(f"part {position} does not follow on what was sent")
+        if before is not None:
+            self._go_on_behind(before, marked, events, now)
         self._open = position
         self._proven_place = self._place
         same_clocks = marked.discontinuity == self._proven_section
         self._place = _Place(self._place.group, dict(self._place.dts) if same_clocks else {})
+
+    def _go_on_behind(self, before: Packet, marked: Marked, events: list[Event], now: float) -> None:
+        """The first packet behind another epoch: let go of what it does not follow on."""
+        track = self._tracks.get(marked.track)
+        begin_us = marked.dts * MICROSECONDS // track.timescale if track is not None else 0
+        if marked.segment - before.segment - 1 > GAPS_MAX or begin_us < before.dts_us:
+            self._let_go(marked.segment, events, now)
+
+    def _let_go(self, segment: int, events: list[Event], now: float) -> None:
+        ring = self.writer.stream.ring
+        if ring.first < ring.next:
+            self.writer.let_go(now)
+            events.append(Skipped(segment))
 
     def _packet(self, marked: Marked) -> Packet:
         """Raises WireError for what packaging could not put into numbers."""
@@ -249,6 +302,8 @@ class Replica:
         return Packet(*fields) if marked.data is not None else Hollow(*fields, marked.payload_hash)
 
     def _prove(self, part: PartSigned, events: list[Event], now: float) -> None:
+        if self._is_proven(part.position):
+            return
         if part.position != self._open or not self._repeated:
             raise WireError(f"a signature for part {part.position}, which was not sent")
         if self._repeated < len(self._leaves):
@@ -262,7 +317,7 @@ class Replica:
             return
         self.verified += 1
         self._proven_section = self._packets[0].discontinuity
-        self._last = part
+        self._last, self._before = part, None
         self._forget_open()
         self.writer.prove(part.part_target_us, part.target_duration_us, whole=part.closes)
         self.proofs.add(part, self.writer.stream)
@@ -307,7 +362,10 @@ class Replica:
         self._bytes = self._repeated = 0
 
     def _skip(self, message: Skip, events: list[Event], now: float) -> None:
-        if self._last is not None and message.segment <= self._last.segment:
+        if self._is_proven((message.segment, 0)):
+            return
+        last = self._last or self._before
+        if last is not None and message.segment <= last.segment:
             raise WireError(f"a skip back to segment {message.segment}")
         self._last = None
         self._forget_open()

@@ -119,9 +119,9 @@ class Proofs:
 class Signer:
     """Signs the parts of a stream that this node is the origin of, as they complete.
 
-    Begins with the oldest segment that is held whole. Its `update` is a listener of the stream and
-    must be subscribed before those who send the parts on. One signer serves a stream all its life:
-    a second one would begin another chain.
+    Begins with the oldest segment of the present epoch that is held whole. Its `update` is a listener
+    of the stream and must be subscribed before those who send the parts on. One signer serves a stream
+    for all of an epoch: a second one would begin another chain.
     """
 
     def __init__(self, stream: Stream, identity: Identity, sign: Sign) -> None:
@@ -134,8 +134,7 @@ class Signer:
         self._leaves: list[bytes] = []
         self._open: Packet | None = None  # first packet of the part that is being made
         self._section = (-1, b"")  # discontinuity and digest
-        starts = stream.ring.segment_starts()
-        self._index = starts[0] if starts else stream.ring.next
+        self._index = self._oldest()
         self.update(0.0)
 
     def update(self, now: float) -> None:
@@ -158,9 +157,15 @@ class Signer:
 
     def _begin_again(self) -> None:
         """The ring moved on without us: one batch was larger than all of it."""
-        starts = self.stream.ring.segment_starts()
-        self._index = starts[0] if starts else self.stream.ring.next
+        self._index = self._oldest()
         self._open, self._leaves = None, []
+
+    def _oldest(self) -> int:
+        """Where the oldest segment that can be signed begins."""
+        stream = self.stream
+        return next(
+            (start for start in stream.ring.segment_starts() if start >= stream.epoch_begin), stream.ring.next
+        )
 
     def _finish(self, opened: Packet, *, closes: bool) -> None:
         stream = self.stream

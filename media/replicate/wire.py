@@ -47,6 +47,7 @@ Number: TypeAlias = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Index: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 TrackId: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 Micros: TypeAlias = Annotated[int, Meta(ge=0, le=TICKS_MAX)]
+Depth: TypeAlias = Annotated[int, Meta(ge=0, le=64)]  # hops; as in the directory's records
 Target: TypeAlias = Annotated[int, Meta(ge=1, le=TARGET_US_MAX)]
 Hash: TypeAlias = Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
 Signature: TypeAlias = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
@@ -132,18 +133,32 @@ class Gone(msgspec.Struct, array_like=True, frozen=True, tag=7):
     full: bool = False
 
 
+class Alive(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """Said ever so often: the sender is the origin or hears its own parent, and is so deep in the tree now.
+
+    `newest_us` is the end of the newest packet that it has, `sent_ms` a clock of its own: from both the edge
+    sees how late it is served, however the origin's clock runs. Not in the middle of a frame, else anywhere.
+    """
+
+    depth: Depth
+    newest_us: Micros
+    sent_ms: Number
+
+
 class Want(msgspec.Struct, array_like=True, frozen=True, tag=8):
     """Begin, or from the next segment on send other tracks.
 
     `tracks` are ids, none: all. `history_us` is how much the edge wants of what has been;
-    `after`, with the `epoch` it belongs to, is the last part that it has verified.
-    `last_resort`: there is nobody else, so a parent whose uplink is full is asked nevertheless.
+    `after`, with the `epoch` it belongs to, is the last part that it has verified. `beyond` is the last
+    segment that it has of an earlier epoch: nothing below is wanted, and all above. `last_resort`: there is
+    nobody else, so a parent whose uplink is full is asked nevertheless.
     """
 
     tracks: Annotated[list[TrackId], Meta(max_length=TRACKS_MAX)] = []
     history_us: Annotated[int, Meta(ge=0, le=NUMBER_MAX)] = 0
     epoch: Number = 0
     after: Position | None = None
+    beyond: Number | None = None
     last_resort: bool = False
 
 
@@ -153,7 +168,7 @@ class Drop(msgspec.Struct, array_like=True, frozen=True, tag=9):
     reason: Reason = ""
 
 
-class Vouched(msgspec.Struct, array_like=True, frozen=True, tag=10):
+class Vouched(msgspec.Struct, array_like=True, frozen=True, tag=11):
     """The sender's own word on the part whose PartSigned is next; media.replicate.vouching says over what."""
 
     signature: Signature
@@ -176,7 +191,7 @@ class Marked(NamedTuple):
     payload_hash: bytes
 
 
-ToEdge: TypeAlias = Describe | PartSigned | State | Skip | Retract | End | Gone | Vouched
+ToEdge: TypeAlias = Describe | PartSigned | State | Skip | Retract | End | Gone | Alive | Vouched
 ToParent: TypeAlias = Want | Drop
 
 Parsed = TypeVar("Parsed")

@@ -102,6 +102,17 @@ class Marker:
         self._waiting_since_us = None
         self._break = False
 
+    @property
+    def next_segment(self) -> int:
+        """The number of the segment that would begin next."""
+        return self._segment + 1
+
+    def go_on(self, segment: int, discontinuity: int, group: int, target_duration_us: int) -> None:
+        """What comes next begins with these numbers: another node was the origin before."""
+        self._segment, self._discontinuity, self._group = segment - 1, discontinuity - 1, group - 1
+        self.target_duration_us = max(self.target_duration_us, target_duration_us)
+        self.restart()
+
     def break_soon(self) -> None:
         """Media time no longer follows the publisher's: a new section begins with the next group."""
         self._break = True

@@ -23,10 +23,13 @@ STREAM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 STREAMS_MAX = 512  # streams of one node, guess: a hundred times what a home uplink carries
 ENDED_KEEP_S = 20.0  # an ended stream's last segments and its end tag stay so long
 NUMBERS_MAX = 4096  # streams that are gone and whose next number is remembered, the latest; half a MB
+YIELD_LINGER_S = 5.0  # for the directory to tell of the publisher that this one gave way to
+PUBLISHED_HERE = "it is published on this node now"
 WAITERS_MAX = 10_000  # viewers that wait for streams to begin, over all names
 
 StreamListener = Callable[[str, float], None]
 Fetch = Callable[[str, float], None]  # stream, now
+Opening = Callable[[Writer, float], None]  # a publisher's writer, now
 DepartureListener = Callable[[str, Source, str], None]  # stream, who published it, why that ended
 
 
@@ -77,12 +80,18 @@ class Streams:
         self._waiting: dict[str, dict[object, Callable[[float], None]]] = {}
         self._waiters = 0
         self.fetch: Fetch | None = None  # may `open_copy` a stream that a viewer looks for; set where one can
+        self.opening: Opening | None = None  # may `delay` a publisher whose stream was on another node
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(tuple(self._streams.values()))
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    @property
+    def linger_s(self) -> float:
+        """A publisher that comes back within this continues its stream."""
+        return self._settings.linger_s
 
     def names(self) -> list[str]:
         return sorted(self._streams)
@@ -108,7 +117,7 @@ class Streams:
     def open(
         self, name: str, source: Source, now: float, unix_us: int, on_stop: Callable[[str], None]
     ) -> Writer:
-        """Begin or continue a stream. Raises Refused: bad name, taken, or too many streams."""
+        """Begin or continue a stream, also a copy. Raises Refused: bad name, taken, or too many streams."""
         _check_name(name)
         self._make_room(name, now)
         stream = self._streams.get(name)
@@ -128,6 +137,10 @@ class Streams:
             observer=self._observer(),
         )
         self._writers[name] = writer
+        if self.opening is not None:
+            self.opening(writer, now)
+        elif stream.continues:
+            writer.begin(None, now)
         self._tell(name, now)
         return writer
 
@@ -136,18 +149,18 @@ class Streams:
     ) -> MarkedWriter:
         """Begin a stream that another node marked. A publisher who comes here takes its name over.
 
-        What is left of an earlier stream of that name ends. Raises Refused: bad name, the name
-        is written here already, or too many streams.
+        It goes on in a stream of that name that lingers here. Raises Refused: bad name, the name is
+        written here already, or too many streams.
         """
         _check_name(name)
         if name in self._writers:
             raise Refused(f"'{name}' is written on this node already")
         stream = self._streams.get(name)
-        if stream is not None and stream.state is not StreamState.ENDED:
-            self._end(name, now)
-        stream = self._replace(name, self._streams.get(name), now, unix_us)
+        if stream is None or stream.state is StreamState.ENDED:
+            stream = self._replace(name, stream, now, unix_us)
+        self._cancel_timer(name)
         writer = MarkedWriter(
-            stream, source, on_stop=on_stop, on_close=self._copy_closed, on_state=self._tell
+            stream, source, now, on_stop=on_stop, on_close=self._copy_closed, on_state=self._tell
         )
         self._writers[name] = writer
         self._tell(name, now)
@@ -161,6 +174,14 @@ class Streams:
         self._stop(writer, reason)
         self._end(name, now)
         return True
+
+    def yield_to(self, name: str, reason: str, now: float) -> None:
+        """End a publisher as another node's comes before it; the stream lingers, to be gone on with."""
+        writer = self._writers.get(name)
+        if isinstance(writer, Writer):
+            del self._writers[name]
+            self._stop(writer, reason)
+            self._linger(writer.stream, max(self.linger_s, YIELD_LINGER_S), now)
 
     def subscribe(self, listener: StreamListener) -> None:
         """Call `listener(name, now)` when a stream appears, changes state or goes."""
@@ -198,7 +219,9 @@ class Streams:
         if writer is None:
             return
         if isinstance(writer, MarkedWriter):
-            self.stop(name, "it is published on this node now", now)
+            del self._writers[name]
+            writer.give_way(PUBLISHED_HERE)
+            self._tell_departure(writer, PUBLISHED_HERE)
             return
         if self._settings.takeover is Takeover.REFUSE:
             raise Refused(
@@ -258,13 +281,16 @@ class Streams:
             return
         del self._writers[name]
         self._tell_departure(writer, reason)
-        linger_s = self._settings.linger_s
-        if writer.stream.ring.next == 0 or linger_s <= 0:
+        self._linger(writer.stream, self.linger_s, now)
+
+    def _linger(self, stream: Stream, linger_s: float, now: float) -> None:
+        name = stream.name
+        if stream.ring.next == 0 or linger_s <= 0:
             self._end(name, now)
             return
-        writer.stream.state = StreamState.LINGERING
+        stream.state = StreamState.LINGERING
         self._set_timer(name, now + linger_s, lambda later: self._end(name, later))
-        writer.stream._notify(now)
+        stream._notify(now)
         self._tell(name, now)
 
     def _copy_closed(self, writer: MarkedWriter, reason: str, now: float) -> None:

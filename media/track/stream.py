@@ -2,15 +2,17 @@
 
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
 
 from media.errors import Refused, StateError, WireError
+from media.track.continuation import Continuation, furthest
 from media.track.marker import Mark, Marker, MarkerSettings
 from media.track.model import MICROSECONDS, Codec, Frame, Kind, Packet, Track
-from media.track.ring import RING_BYTES_MAX, Ring
+from media.track.rate import TrackRate
+from media.track.ring import PACKET_OVERHEAD_BYTES, RING_BYTES_MAX, Ring
 from media.track.timeline import Timeline, Times
 
 TRACKS_MAX = 16  # Enhanced RTMP's multitrack could name 512; sixteen renditions are plenty
@@ -18,7 +20,7 @@ CHANGES_MAX = 60  # changes of a publisher's tracks in CHANGES_WINDOW_S; each co
 CHANGES_WINDOW_S = 60.0
 HELD_MAX = 256  # frames of further video tracks that wait for the leading one; 16 of each
 HELD_US = 1_000_000  # and so long at most; a muxer that interleaves worse than this is seen rarely
-RATE_WINDOW_S = 2.0  # bitrates are means over this long
+DELAYED_BYTES_MAX = 32 * 1024 * 1024  # of a publisher that waits to know where it goes on; 100 Mb/s for 2 s
 
 Listener = Callable[[float], None]
 AudioMeasure = Callable[[Track, bytes], int | None]
@@ -123,25 +125,6 @@ class StreamStatistics(msgspec.Struct, frozen=True):
     findings: list[Finding]
 
 
-class _TrackRate:
-    """Packets and bytes of one track, with a mean over the last RATE_WINDOW_S."""
-
-    __slots__ = ("_bytes_then", "_packets_then", "_then", "bitrate_bps", "bytes", "frame_rate", "packets")
-
-    def __init__(self, now: float) -> None:
-        self.packets = self.bytes = self.bitrate_bps = 0
-        self.frame_rate = 0.0
-        self._then, self._packets_then, self._bytes_then = now, 0, 0
-
-    def update(self, now: float) -> None:
-        elapsed = now - self._then
-        if elapsed < RATE_WINDOW_S:
-            return
-        self.bitrate_bps = round((self.bytes - self._bytes_then) * 8 / elapsed)
-        self.frame_rate = (self.packets - self._packets_then) / elapsed
-        self._then, self._packets_then, self._bytes_then = now, self.packets, self.bytes
-
-
 class StreamSettings(msgspec.Struct, frozen=True):
     """What every stream of a node shares."""
 
@@ -169,19 +152,27 @@ class Stream:
         self.started_at = now
         self.ended_at: float | None = None
         self.asked_at = now  # when a viewer looked for it last
+        self.track_asked_at: dict[int, float] = {}  # likewise for one track of several, by its id
         self.replicated = False  # written with another node's marks
-        self.cut_off = False  # it ended without its origin's word: the newest segment may not be whole
+        self.cut_off = False  # nobody gives more of it: the newest segment may not be whole
+        self.cut_segments: set[int] = set()  # those held that got no end, as another epoch came
+        self.breaks_before = 0  # discontinuities that playlists count and the present epoch's marks do not
+        self.epoch_begin = 0  # ring index of the present epoch's first packet
+        self.altered = False  # while readers are told: what was taken back was not its origin's
         # Media objects are cached for ever under their segment's number, also by others and over
         # restarts of this node: numbers from the clock never come back for other bytes.
         clock = max(unix_us // MICROSECONDS, first_segment)
         self._marker = Marker(settings.marker, clock)
         self._listeners: dict[Listener, None] = {}
         self._timeline = Timeline()
-        self._rates: dict[int, _TrackRate] = {}
+        self._rates: dict[int, TrackRate] = {}
         self._described: dict[int, Track] = {}
         self._settled: dict[int, Track] = {}  # as described when the newest frame was written
         self._next_init = clock
         self._dropped = 0
+        self._proven: int | None = None  # ring index up to which a copy is proven
+        self._last: Packet | None = None  # the newest packet that was proven, or of an earlier epoch
+        self._floor: Continuation | None = None  # where this node began an epoch behind another
         self._publishers = 0
         self._observer: Observer | None = None
 
@@ -213,8 +204,26 @@ class Stream:
     @property
     def next_segment(self) -> int:
         """A number above those of all segments and inits so far."""
-        last = self.ring.get(self.ring.next - 1).segment if self.ring.next else 0
-        return max(last + 1, self._next_init)
+        return max(self.continuation.segment, self._next_init)
+
+    @property
+    def continuation(self) -> Continuation:
+        """Where it would go on now; of a copy behind what is proven."""
+        ring, last, init, target_us = self.ring, self._last, self._next_init, self.target_duration_us
+        if ring.first < ring.next and self._proven is None:
+            last = ring.get(ring.next - 1)
+        if last is None:
+            return self._floor or Continuation(self._marker.next_segment, 0, 0, init, 0, 0, target_us)
+        section, end_us = self.sections.get(last.discontinuity), max(self.newest_us, 0)
+        unix_us = section.unix_us_at(end_us) if section is not None else 0
+        numbers = last.segment + 1, last.discontinuity + 1, last.group + 1
+        after = Continuation(*numbers, init, end_us, unix_us, target_us)
+        return furthest(after, self._floor)
+
+    @property
+    def continues(self) -> bool:
+        """Does its present epoch, of which nothing is here yet, follow on another?"""
+        return self._last is not None and self.ring.next == self.epoch_begin
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener(now)` after packets were added or the state changed."""
@@ -225,6 +234,11 @@ class Stream:
 
     def viewer_came(self, protocol: str) -> None:
         self.viewers[protocol] = self.viewers.get(protocol, 0) + 1
+
+    def track_asked(self, tracks: Iterable[Track], now: float) -> None:
+        """A viewer asks for these tracks, and not for the others."""
+        for track in tracks:
+            self.track_asked_at[track.id] = now
 
     def viewer_left(self, protocol: str) -> None:
         self.viewers[protocol] -= 1
@@ -297,7 +311,7 @@ class Stream:
             numbered.append(before)
         self._described = {track.id: track for track in numbered}
         self._rates = {
-            track.id: self._rates.get(track.id) or _TrackRate(now) for track in self._described.values()
+            track.id: self._rates.get(track.id) or TrackRate(now) for track in self._described.values()
         }
         self._marker.describe(numbered)
 
@@ -313,6 +327,8 @@ class Stream:
         if before is not None:
             # Packets come late as the network likes; wall clock still grows with media time.
             unix_us = max(unix_us, before.unix_us_at(media_us))
+        if self._floor is not None:
+            unix_us = max(unix_us, self._floor.unix_us)
         sections[mark.discontinuity] = Section(
             mark.discontinuity, tuple(self._marker.active.values()), media_us, unix_us
         )
@@ -323,16 +339,40 @@ class Stream:
         """Another node began a section and numbered its tracks' inits."""
         self.sections[section.discontinuity] = section
         self._described = {track.id: track for track in section.tracks}
-        self._rates = {track.id: self._rates.get(track.id) or _TrackRate(now) for track in section.tracks}
+        self._rates = {track.id: self._rates.get(track.id) or TrackRate(now) for track in section.tracks}
+        asked_at = self.track_asked_at
+        self.track_asked_at = {number: asked_at[number] for number in asked_at if number in self._rates}
         self._next_init = max([self._next_init, *(track.init + 1 for track in section.tracks)])
         self._forget_sections()
 
     def _forget_sections(self) -> None:
         """Let go of sections of which no packet is held."""
         if self.ring.first < self.ring.next:
-            oldest = self.ring.get(self.ring.first).discontinuity
-            for number in [number for number in self.sections if number < oldest]:
+            oldest = self.ring.get(self.ring.first)
+            for number in [number for number in self.sections if number < oldest.discontinuity]:
                 del self.sections[number]
+            self.cut_segments = {segment for segment in self.cut_segments if segment >= oldest.segment}
+
+    def _begin_epoch(self, now: float) -> None:
+        """Another origin's packets follow, or this node's behind another's; who sends it on must stop.
+
+        What is not proven has been taken back.
+        """
+        ring = self.ring
+        if ring.first < ring.next:
+            self._last = ring.get(ring.next - 1)
+        self._proven = None
+        self.epoch_begin = ring.next
+        self._notify(now)
+
+    def _go_on(self, where: Continuation) -> None:
+        """The next packet is this node's own, the first of its epoch, with these numbers or higher ones."""
+        if self._last is not None:
+            where = furthest(where, self.continuation)
+        self._floor = where
+        self._marker.go_on(where.segment, where.discontinuity, where.group, where.target_duration_us)
+        self._timeline.go_on(where.media_us)
+        self._next_init, self._settled = where.init, {}
 
     def _notify(self, now: float) -> None:
         for listener in tuple(self._listeners):
@@ -367,11 +407,46 @@ class Writer:
         self._several_pictures = False
         self._changes: deque[float] = deque(maxlen=CHANGES_MAX)
         self._held: deque[tuple[Track, Frame, Times, float]] = deque()
+        self._delayed: list[tuple[Track | Frame, float]] | None = None  # what came since `delay`
+        self._delayed_bytes = 0
+        if stream.replicated:
+            stream.replicated = stream.cut_off = False
+            stream.state = StreamState.STARTING
+            stream._begin_epoch(now)
         stream.source = source
         stream._observer = observer
         stream._publishers += 1
         stream._timeline.restart()
         stream._marker.restart()
+
+    def delay(self, now: float) -> None:
+        """Begin an epoch, but keep what comes, DELAYED_BYTES_MAX of it, until `begin` tells where that is."""
+        if not self._closed:
+            self._delayed = []
+            self.stream._begin_epoch(now)
+
+    def begin(self, where: Continuation | None, now: float) -> None:
+        """An epoch begins with this publisher; None: nobody knows of an earlier one.
+
+        Takes in what was delayed. Only before the first frame; ignored when this publisher has gone,
+        or went on without.
+        """
+        delayed, self._delayed = self._delayed, None
+        stream = self.stream
+        if self._closed or (delayed is None and stream.ring.next > stream.epoch_begin):
+            return
+        if where is not None or stream._last is not None:
+            stream._go_on(where or stream.continuation)
+        try:
+            for each, then in delayed or ():
+                if isinstance(each, Frame):
+                    self.write(each, then)
+                else:
+                    self.describe(each, then)
+        except Refused as refused:
+            self.close(str(refused), now)
+            self._on_stop(str(refused))
+        self.flush(now)
 
     def describe(self, track: Track, now: float) -> None:
         """A new track, or a changed one; the same again changes nothing.
@@ -379,7 +454,7 @@ class Writer:
         `track.init` is given here and ignored in the argument. Raises Refused beyond TRACKS_MAX
         and CHANGES_MAX.
         """
-        if self._closed:
+        if self._closed or self._is_delayed(track, len(track.config), now):
             return
         known = self._tracks.get(track.id)
         if known is not None and known.describes_same(track):
@@ -400,7 +475,7 @@ class Writer:
 
     def write(self, frame: Frame, now: float) -> None:
         """One frame of a described track. Ignored after `close` and after a take-over."""
-        if self._closed:
+        if self._closed or self._is_delayed(frame, len(frame.data), now):
             return
         stream = self.stream
         if not self._settled:
@@ -444,6 +519,16 @@ class Writer:
             self._release_all()
             self._closed = True
             self._on_stop(reason)
+
+    def _is_delayed(self, each: Track | Frame, size: int, now: float) -> bool:
+        """Whether it is kept for later."""
+        if self._delayed is None:
+            return False
+        self._delayed.append((each, now))
+        self._delayed_bytes += size + PACKET_OVERHEAD_BYTES
+        if self._delayed_bytes > DELAYED_BYTES_MAX:
+            self.begin(None, now)
+        return True
 
     def _length(self, track: Track, data: bytes) -> int | None:
         """Exact duration of an audio frame; None when it does not tell."""

@@ -89,6 +89,15 @@ class Timeline:
         """A packet that another node gave its times ends here."""
         self._newest_us = max(self._newest_us, end_us)
 
+    def forget(self) -> None:
+        """What comes next does not follow on anything."""
+        self._newest_us = -1
+
+    def go_on(self, end_us: int) -> None:
+        """What comes next follows on media that another node wrote and that ends here."""
+        self._clocks, self._offset_us = {}, None
+        self._front_us = self._newest_us = max(end_us, MEDIA_START_US)
+
     def restart(self) -> None:
         """A new publisher with a clock of its own continues this stream."""
         self._offset_us = None

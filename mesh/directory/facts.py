@@ -60,12 +60,25 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
     reservations: Count
 
 
+class Resume(msgspec.Struct, array_like=True, frozen=True):
+    """The numbers with which a stream goes on that nobody publishes now, as media.track.continuation."""
+
+    segment: Count
+    discontinuity: Count
+    group: Count
+    init: Count
+    media_us: Count
+    unix_us: Count
+    target_duration_us: Count
+
+
 class CarriedStream(msgspec.Struct, array_like=True, frozen=True):
     """One stream: ingested here (`depth` 0) or taken from a parent, that many hops from the origin.
 
     `origin` is the node that ingests it and `parent` the one it is taken from. Both are left out where they
     say nothing new, as forty bytes a stream count in a record: the origin at depth 0 is the record's owner,
-    the parent at depth 1 is the origin. `bitrate_bps` is that of all its tracks; 0: not known.
+    the parent at depth 1 is the origin. `bitrate_bps` is that of all its tracks; 0: not known. `resume` is
+    told only while the stream rests: its publisher went, or an edge has nobody to take it from.
     """
 
     name: Text
@@ -75,6 +88,7 @@ class CarriedStream(msgspec.Struct, array_like=True, frozen=True):
     origin: KeyOrNone = b""
     parent: KeyOrNone = b""
     bitrate_bps: Count = 0
+    resume: Resume | None = None
 
 
 class CarriedStreams(msgspec.Struct, array_like=True, frozen=True):

@@ -24,6 +24,7 @@ from mesh.directory.facts import CarriedStream
 from mesh.model import KEY_BYTES, NodeId
 
 EPOCH_US_MAX = 2**53  # the wire's bound for counts, the year 2255; whoever says so wins ties by key only
+SETTLE_S = 5.0  # the winner's record may come so much later than its word
 YIELD_S = 30.0  # guess: ten attempts of an encoder, and time for a person to see why it is refused
 
 Said: TypeAlias = Iterable[tuple[NodeId, CarriedStream]]
@@ -89,12 +90,16 @@ def has_lost(own: Publication, current: Publication | None) -> bool:
     return current is not None and precedence(current) < precedence(own)
 
 
-def refusal(yielded: Yielded | None, current: Publication | None, now: float) -> str:
-    """Why a publisher of the name is refused here now; "" when it is not."""
+def refusal(yielded: Yielded | None, current: Publication | None, now: float, *, rests: bool = False) -> str:
+    """Why a publisher of the name is refused here now; "" when it is not.
+
+    `rests`: the current publication has lost its publisher, who may be the one that comes here.
+    """
     if yielded is None or now >= yielded.at + YIELD_S:
         return ""
-    if current is None or precedence(current) > precedence(yielded.to):
-        return ""  # the winner has gone
+    gone = rests or current is None or precedence(current) > precedence(yielded.to)
+    if gone and now >= yielded.at + SETTLE_S:
+        return ""
     return (
         "this stream is being published on another node of the network: stop one of the two encoders, "
         f"or try again in {yielded.at + YIELD_S - now:.0f} s"

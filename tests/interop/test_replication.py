@@ -1,12 +1,18 @@
 """A stream published on one node and watched on others: real nodes on loopback, ffmpeg publishing."""
 
 import hashlib
+import itertools
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import m3u8
 import pytest
@@ -22,6 +28,17 @@ FOLDER = f"/live/{STREAM}/v1/"
 FAST_S = 1.0  # for a 404; some milliseconds when the machine is idle
 ENDS_S = 15.0  # for a stream whose origin was killed
 VIEWERS = 40
+STALL_MAX_S = 1.0  # between two parts, of which one comes every half of a second
+BEFORE_S, AFTER_S = 2.5, 3.0  # watched around a parent's end
+DEEP = """
+import sys
+from fwnode.cli import main
+from mesh.routing import parents
+
+parents.DEPTH_MS = -100.0  # takes streams from edges rather than from origins: more than all else on loopback
+sys.argv = sys.argv[sys.argv.index("fwnode") :]
+main()
+"""
 
 
 @pytest.fixture
@@ -158,3 +175,80 @@ def test_the_publisher_goes(start: StartNode, clips: Clips) -> None:
     edge.await_stream(STREAM, "ended")
     assert objects(edge).items() <= objects(origin).items()
     assert m3u8.loads(edge.fetch(FOLDER + "index.m3u8").text).is_endlist
+
+
+class PartViewer(threading.Thread):
+    """A player of LL-HLS: asks for each part when it is due. Leaves out no segment, or fails."""
+
+    def __init__(self, node: LiveNode) -> None:
+        super().__init__(daemon=True)
+        self.node = node
+        self.numbers: list[tuple[int, int]] = []
+        self.came_at: list[float] = []
+        self.enough = threading.Event()
+        self.trouble = ""
+
+    def run(self) -> None:
+        playlist = m3u8.loads(self.node.fetch(FOLDER + "index.m3u8").text)
+        msn, part = playlist.media_sequence + len(playlist.segments) - 1, 0
+        with closing(self.node.connect()) as connection:
+            while not self.enough.is_set():
+                connection.request("GET", f"{FOLDER}{msn}.{part}.m4s")
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status == 200:
+                    self.numbers.append((msn, part))
+                    self.came_at.append(time.monotonic())
+                    part += 1
+                elif part:
+                    msn, part = msn + 1, 0
+                else:
+                    self.trouble = f"{msn}.{part} is {answer.status}"
+                    return
+
+    def longest_pause_s(self) -> float:
+        return max(after - before for before, after in itertools.pairwise(self.came_at))
+
+
+def parent_of(node: LiveNode) -> str:
+    """Whom it takes the stream from, by its log."""
+    return str([line["peer"] for line in node.log() if line["event"] == "stream fetched"][-1])
+
+
+def test_a_parent_falls_silent_the_next_is_killed(
+    start: StartNode, running_node: Any, tmp_path: Path, clips: Clips
+) -> None:
+    """Whoever watches on its child sees no pause of a second, and every segment."""
+    origin, *middle = network(start, 3)
+    invite = origin.cli_json("invite")["invite"]
+    options = ("--name", "deep", "--set", "hls.segment_s=1", "--set", "drain_s=0")
+    deep = LiveNode(running_node(tmp_path / "deep", *options, prefix=(sys.executable, "-c", DEEP)))
+    try:
+        deep.cli("join", invite)
+        with publishing(origin, clips.long, STREAM, to_the_end=False):
+            by_name = {"n1": middle[0], "n2": middle[1]}
+            for name, node in by_name.items():
+                await_carried(node, "n0")
+                until(partial(segments, node), "a segment on an edge")
+                await_carried(deep, name)
+            until(partial(segments, deep), "a segment below them")
+            viewer = PartViewer(deep)
+            viewer.start()
+            for how in (signal.SIGSTOP, signal.SIGKILL):
+                time.sleep(BEFORE_S)
+                by_name[parent_of(deep)].signal(how)
+                time.sleep(AFTER_S)
+            viewer.enough.set()
+            viewer.join(PATIENCE_S)
+            for node in middle:
+                node.process.kill()
+            assert not viewer.trouble
+            pause_s = viewer.longest_pause_s()
+            print(f"{len(viewer.numbers)} parts, longest pause {pause_s:.2f} s, then from {parent_of(deep)}")
+            assert {msn for msn, _ in viewer.numbers} == set(
+                range(viewer.numbers[0][0], viewer.numbers[-1][0] + 1)
+            )
+            assert pause_s < STALL_MAX_S
+            assert parent_of(deep) == "n0"
+    finally:
+        deep.finish()

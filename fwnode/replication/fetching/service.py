@@ -7,33 +7,29 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from fwnode.replication.answer import AnswerReader
 from fwnode.replication.catalogue import Catalogue
 from fwnode.replication.copy import Copy
-from fwnode.replication.giving.service import SERVICE, Giving
+from fwnode.replication.fetching.client import Follower, Surroundings
+from fwnode.replication.giving.service import Giving
 from fwnode.replication.liars import Liars
 from fwnode.replication.members import may_publish, members_of
 from fwnode.replication.model import Counters
-from media.errors import Refused, WireError
-from media.replicate.replica import Conflicted, Ended, Event, Failed, Lost, Replica, Skipped
+from media.errors import Refused
+from media.replicate.replica import Replica
 from media.replicate.signing import Identity
-from media.replicate.wire import Want, encode
+from media.track.continuation import Continuation
+from media.track.marked import MarkedWriter
 from media.track.registry import Streams
 from media.track.stream import Source, StreamState
-from mesh.errors import MeshError
 from mesh.identity.key import verify
-from mesh.link.model import Connection
-from mesh.model import NodeId
 from mesh.node.service import MeshNode
 from mesh.routing.owners import Publication, current_publication, has_lost
+from mesh.routing.parents import Member
 
 COPIES_MAX = 64  # streams fetched at a time: what a record tells of a node
-OPEN_S = 12.0  # a link, then a way to the parent
-ANSWER_S = 5.0
-STALL_S = 5.0  # without a byte of a live stream another parent is looked for
-REST_S = 60.0  # the same of a stream that starts or rests at its origin: nothing is sent then
-RETRY_S = 0.25  # between looks for a parent when there is none
+FINISH_S = 2.0  # for the rest of a publication to come whose successor has begun
 RESTING_MAX = 512  # publications that ended and are not fetched again at once, the latest
+ANEW_S = 5.0  # for those who watch to be told that it ended, before others are given it with other numbers
 RESTING_S = 20.0  # the directory may tell of a stream for so long after its origin died; as ENDED_KEEP_S
 
 
@@ -43,6 +39,8 @@ class _Run:
 
     copy: Copy
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    follower: Follower | None = None  # of the present publication
+    lost_since: float | None = None  # when the directory told of a successor
     reason: str = "this node takes no part in the network any more"  # why it ends when it is cancelled
 
 
@@ -61,15 +59,28 @@ class Fetching:
         liars: Liars,
         counters: Counters,
     ) -> None:
-        """`history_us`: how much of a stream's past is asked for; `on_news`: `copies` or `liars` changed."""
+        """`history_us`: the length of playlists, more of a stream's past is not asked for.
+
+        `on_news`: `copies` or `liars` changed.
+        """
         self._streams = streams
         self._mesh = mesh
         self._catalogue = catalogue
         self._clock = clock
-        self._history_us = history_us
         self._on_news = on_news
         self._liars = liars
-        self._counters = counters
+        self._around = Surroundings(
+            mesh=mesh,
+            members=self._members,
+            clock=clock,
+            fed=self._fed,
+            let_go=self._let_go,
+            on_news=on_news,
+            window_us=history_us,
+            linger_s=streams.linger_s,
+            liars=liars,
+            counters=counters,
+        )
         self._giving: Giving | None = None
         self._runs: dict[str, _Run] = {}
         self._begun_send, self._begun = trio.open_memory_channel[_Run](COPIES_MAX)
@@ -101,7 +112,7 @@ class Fetching:
         if name in self._runs or len(self._runs) >= COPIES_MAX:
             return
         core = self._mesh.core
-        publication = self._current(name)
+        publication = self.current(name)
         if publication is None or publication.origin == core.node or self._rests(name, publication, now):
             return
         run: _Run | None = None
@@ -112,26 +123,58 @@ class Fetching:
             self._rest(run.copy)  # or the next viewer would undo what the operator did
             run.scope.cancel()
 
-        source = Source("mesh", core.name_of(publication.origin))
         try:
-            writer = self._streams.open_copy(name, source, now, _unix_us(), on_stop)
+            writer = self._streams.open_copy(name, self._source(publication), now, _unix_us(), on_stop)
         except Refused as refused:
             self._log.warning("stream not fetched", stream=name, reason=str(refused))
             return
-        identity = Identity(name, publication.epoch_unix_us)
-        replica = Replica(writer, identity, publication.origin, verify)
+        replica = _replica(writer, publication)
         run = self._runs[name] = _Run(Copy(core.node, publication, replica, now))
         self._begun_send.send_nowait(run)
 
-    def _current(self, name: str) -> Publication | None:
-        """What the name means in the network now; None at the price of a look-up when nobody has it."""
-        core, said = self._mesh.core, self._catalogue.said(name)
-        return current_publication(said, lambda node: may_publish(core, node)) if said else None
+    def current(self, name: str) -> Publication | None:
+        """What the name means in the network now; None at the price of a look-up when nobody has it.
 
-    def _is_superseded(self, copy: Copy) -> bool:
-        """Whether the streamer came back on another node, or anew: the next viewer is given that."""
-        current = self._current(copy.name)
-        return current is not None and has_lost(copy.publication, current)
+        What only edges have, and from nobody, cannot be had.
+        """
+        core, said = self._mesh.core, self._catalogue.said(name)
+        had = [(node, carried) for node, carried in said if carried.depth == 0 or carried.resume is None]
+        return current_publication(had, lambda node: may_publish(core, node)) if had else None
+
+    def yield_to(self, name: str, winner: Publication, now: float) -> Continuation | None:
+        """Take nothing more of what `winner` comes before; returns where the stream goes on."""
+        run = self._runs.get(name)
+        if run is None or not has_lost(run.copy.publication, winner):
+            return None
+        self._succeed(run, winner)
+        stream = run.copy.stream
+        return stream.continuation if stream.ring.next else None
+
+    def _source(self, publication: Publication) -> Source:
+        return Source("mesh", self._mesh.core.name_of(publication.origin))
+
+    def _succeed(self, run: _Run, successor: Publication) -> None:
+        """Go on with what was published behind the copy's publication."""
+        copy, now = run.copy, self._clock()
+        self._log.info("stream goes on", stream=copy.name, peer=self._mesh.core.name_of(successor.origin))
+        run.lost_since = None
+        copy.replica.writer.begin_epoch(self._source(successor), now)
+        copy.succeed(successor, _replica(copy.replica.writer, successor), now)
+        if run.follower is not None:
+            run.follower.stop()
+        self._on_news()
+
+    def _follow_successor(self, run: _Run, now: float) -> None:
+        """The streamer came back on another node, or anew: go there once the rest has come."""
+        copy, current = run.copy, self.current(run.copy.name)
+        if current is None or not has_lost(copy.publication, current):
+            run.lost_since = None
+            return
+        if run.lost_since is None:
+            run.lost_since = now
+        rests = copy.parent is None or copy.stream.state is StreamState.LINGERING
+        if current.origin != self._mesh.core.node and (rests or now - run.lost_since >= FINISH_S):
+            self._succeed(run, current)
 
     def _rests(self, name: str, publication: Publication, now: float) -> bool:
         """Whether that publication ended here a moment ago."""
@@ -141,7 +184,10 @@ class Fetching:
         """Have a stream here until it ends, is lost, or nobody watches it."""
         reason = ""
         with run.scope:
-            reason = await self._follow(run.copy)
+            while not reason:
+                follower = run.follower = Follower(run.copy, self._around)
+                reason = await follower.run()
+            self._rest(run.copy, ANEW_S if follower.begins_anew else RESTING_S)
         self._finish(run, reason or run.reason)
 
     def _finish(self, run: _Run, reason: str) -> None:
@@ -152,165 +198,42 @@ class Fetching:
         self._log.info("stream no longer fetched", stream=copy.name, reason=reason)
         self._on_news()
 
-    async def _follow(self, copy: Copy) -> str:
-        """Take the stream from one parent after another; returns why it ended."""
-        while True:
-            now = self._clock()
-            said = self._catalogue.said(copy.name)
-            members = members_of(self._mesh.core, said, trio.current_time(), self._liars.reason)
-            choice = copy.choose(members, now)
-            if choice.starved:
-                assert self._giving is not None
-                self._giving.let_go(copy.stream, "this node has no parent")
-                copy.begin_anew()
-            elif choice.parent is not None:
-                trouble = await self._take_from(copy, choice.parent, last_resort=choice.last_resort)
-                if trouble is None:
-                    self._rest(copy)
-                    return "the stream has ended"
-                self._part(copy, choice.parent, trouble)
-            else:
-                await trio.sleep(RETRY_S)
-            if copy.is_lost(self._clock()):
-                self._rest(copy)
-                return f"nobody gives it any more: {choice.reason}"
+    def _members(self, name: str) -> list[Member]:
+        said = self._catalogue.said(name)
+        return members_of(self._mesh.core, said, trio.current_time(), self._liars.reason)
 
-    def _rest(self, copy: Copy) -> None:
+    def _fed(self, copy: Copy) -> list[frozenset[int]]:
+        assert self._giving is not None
+        return self._giving.wanted(copy.stream)
+
+    def _let_go(self, copy: Copy) -> None:
+        assert self._giving is not None
+        self._giving.let_go(copy.stream, "this node has no parent")
+
+    def _rest(self, copy: Copy, for_s: float = RESTING_S) -> None:
         """Its records are still about: do not fetch it again for a while."""
-        self._resting[copy.name, copy.publication] = self._clock() + RESTING_S
+        self._resting[copy.name, copy.publication] = self._clock() + for_s
         if len(self._resting) > RESTING_MAX:
             del self._resting[next(iter(self._resting))]
-
-    def _part(self, copy: Copy, parent: NodeId, trouble: "str | Failed") -> None:
-        """Leave a parent: for a moment, or for ever if it gave what the origin did not sign."""
-        name = self._mesh.core.name_of(parent)
-        if isinstance(trouble, Failed):
-            failure = trouble.failure
-            self._counters.altered += 1
-            self._liars.caught(parent, copy.publication.origin, failure)
-            self._log.error(
-                "a node gave altered media",
-                stream=copy.name,
-                peer=name,
-                fault=failure.fault.value,
-                segment=failure.segment,
-                part=failure.part,
-                signed=failure.signed.hex(),
-                found=failure.found.hex(),
-            )
-            copy.left(parent, "it altered media", self._clock(), for_ever=True)
-        else:
-            self._log.info("parent left", stream=copy.name, peer=name, reason=trouble)
-            copy.left(parent, trouble, self._clock())
-        self._on_news()
-
-    async def _take_from(
-        self, copy: Copy, parent: NodeId, *, last_resort: bool = False
-    ) -> "str | Failed | None":
-        """Receive from one parent; returns what went wrong with it, None when the stream ended."""
-        try:
-            with trio.fail_after(OPEN_S):
-                connection = await self._mesh.open_stream(parent, SERVICE, copy.name.encode())
-        except (MeshError, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            return str(error) or type(error).__name__
-        except trio.TooSlowError:
-            return "no connection in time"
-        try:
-            want = copy.replica.adopt(history_us=self._history_us, last_resort=last_resort)
-            return await self._receive(copy, parent, connection, want)
-        except (WireError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            return str(error) or "the connection broke"
-        except trio.TooSlowError:
-            return "no answer in time"
-        except Exception:  # a fault of ours in what one parent sent costs this stream that parent only
-            self._log.exception("fault", stream=copy.name)
-            return "a fault of this program"
-        finally:
-            connection.close()
-
-    async def _receive(
-        self, copy: Copy, parent: NodeId, connection: Connection, want: Want
-    ) -> "str | Failed | None":
-        await connection.send_all(encode(want))
-        reader = AnswerReader()
-        data = b""
-        with trio.fail_after(ANSWER_S):
-            while reader.answer is None:
-                data = await _some(connection)
-                data = reader.feed(data)
-        answer = reader.answer
-        if answer.refusal:
-            if answer.full:
-                copy.is_full(parent, self._clock())
-            return answer.refusal
-        publication = Publication(answer.epoch_unix_us, answer.origin)
-        if objection := copy.objection(parent, publication, answer.depth):
-            return objection
-        changes = copy.parent_changes
-        copy.adopted(parent, answer.depth, self._clock())
-        self._counters.parent_changes += copy.parent_changes - changes
-        core = self._mesh.core
-        self._log.info("stream fetched", stream=copy.name, peer=core.name_of(parent), depth=copy.depth)
-        self._on_news()
-        while True:
-            for event in self._take_in(copy, data):
-                if isinstance(event, Ended):
-                    return None
-                if isinstance(event, Failed):
-                    return event
-                if isinstance(event, Lost):
-                    if event.full:
-                        copy.is_full(parent, self._clock())
-                    return event.reason
-                self._note(copy, event)
-            with trio.move_on_after(STALL_S if copy.stream.state is StreamState.LIVE else REST_S) as stall:
-                data = await _some(connection)
-            if stall.cancelled_caught:
-                return "nothing came any more"
-
-    def _take_in(self, copy: Copy, data: bytes) -> list[Event]:
-        """Raises WireError as the replica does."""
-        if not data:
-            return []
-        replica, counters = copy.replica, self._counters
-        before = replica.verified
-        try:
-            return replica.receive(data, self._clock())
-        finally:
-            counters.bytes_in += len(data)
-            counters.verified_parts += replica.verified - before
-
-    def _note(self, copy: Copy, event: Event) -> None:
-        if isinstance(event, Skipped):
-            copy.skips += 1
-            self._counters.skips += 1
-        if isinstance(event, Conflicted | Skipped):
-            self._log.info(
-                "media skipped" if isinstance(event, Skipped) else "parents differ", stream=copy.name
-            )
 
     def look(self, now: float) -> None:
         """Let go of what nobody watches; fetch what viewers have been waiting for since before it began."""
         assert self._giving is not None
         fed = self._giving.fed()
-        for run in self._runs.values():
+        for run in list(self._runs.values()):
             if run.copy.is_idle(fed[run.copy.stream], now):
                 run.reason = "nobody watches it here"
                 run.scope.cancel()
-            elif self._is_superseded(run.copy):
-                run.reason = "it is published on another node now"
-                run.scope.cancel()
+            else:
+                self._follow_successor(run, now)
         for name in self._streams.awaited():
             self._streams.find(name, now)
         self._resting = {key: until for key, until in self._resting.items() if until > now}
 
 
-async def _some(connection: Connection) -> bytes:
-    """What came. Raises WireError at the end: a parent says so before it goes."""
-    data = await connection.receive_some()
-    if not data:
-        raise WireError("the parent hung up")
-    return data
+def _replica(writer: MarkedWriter, publication: Publication) -> Replica:
+    identity = Identity(writer.stream.name, publication.epoch_unix_us)
+    return Replica(writer, identity, publication.origin, verify)
 
 
 def _unix_us() -> int:

@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from fwnode.replication.answer import Answer, encode_answer
-from fwnode.replication.copy import Copy
+from fwnode.replication.copy import ALIVE_S, Copy
 from fwnode.replication.giving.uplink import Fed, Uplink
 from fwnode.replication.model import Counters, EdgeView
 from fwnode.replication.origins import Origins
@@ -33,11 +33,9 @@ from mesh.link.model import Connection
 from mesh.model import NodeId
 
 SERVICE = "media"
-SUBSCRIBERS_MAX = (
-    64  # edges and streams that are fed at a time, whatever the budget; 200 Mb/s of usual streams
-)
-SUBSCRIBERS_OF_PEER_MAX = 32  # a node that wants everything leaves room for others
-WAITING_OF_PEER_MAX = 8  # that have not said what they want: a node that never does holds up nobody else
+SUBSCRIBERS_MAX = 256  # edges and streams that are fed at a time, whatever the budget; 750 Mb/s of usual ones
+SUBSCRIBERS_OF_PEER_MAX = 64  # all that a node takes; one that wants more leaves room for others
+WAITING_OF_PEER_MAX = 16  # that have not said what they want: a node that never does holds up nobody else
 PULL_BYTES = 65536  # taken from a stream at once: what one system call sends
 WANT_S = 10.0  # for an edge to say what it wants
 ANSWER_S = 10.0  # for the answer to leave: an edge that takes nothing in is gone
@@ -55,6 +53,16 @@ class _Offer:
     identity: Identity
     answer: Answer
     voucher: Voucher | None = None
+    copy: Copy | None = None  # where it comes from; None: it is published here
+
+    @property
+    def depth(self) -> int:
+        """Hops from the origin now."""
+        return self.copy.depth if self.copy is not None else 0
+
+    def is_alive(self, now: float) -> bool:
+        """Whether it comes in here now, as far as the line to the origin goes."""
+        return self.copy is None or self.copy.hears(now)
 
 
 class Bell:
@@ -123,6 +131,10 @@ class Giving:
             for fed in self._feeds.values()
             if fed.stream is stream
         ]
+
+    def wanted(self, stream: Stream) -> list[frozenset[int]]:
+        """Tracks that each edge wants that takes a stream from here, none: all."""
+        return [feed.wanted for feed in self._feeds if feed.stream is stream]
 
     def let_go(self, stream: Stream, reason: str) -> None:
         """Send those who are fed a stream to other parents."""
@@ -224,14 +236,17 @@ class Giving:
         """The stream that an edge asks for, or why it does not get it."""
         signer = self._origins.get(name)
         if signer is not None and signer.stream.state is not StreamState.ENDED:
-            answer = Answer(signer.identity.epoch, self._node, 0)
+            answer = Answer(signer.identity.epoch, self._node, 0, segment=_newest(signer.stream))
             return _Offer(signer.stream, signer.proofs, signer.identity, answer)
         copy = self._copy_of(name)
         if copy is None or copy.parent is None or copy.stream.state is StreamState.ENDED:
             return "this node does not have that stream now"
+        if not copy.hears(self._clock()):
+            return "nothing comes here from this node's own parent"
         publication, replica = copy.publication, copy.replica
-        answer = Answer(publication.epoch_unix_us, publication.origin, copy.depth)
-        return _Offer(copy.stream, replica.proofs, replica.identity, answer, self._voucher(copy))
+        segment = _newest(copy.stream)
+        answer = Answer(publication.epoch_unix_us, publication.origin, copy.depth, segment=segment)
+        return _Offer(copy.stream, replica.proofs, replica.identity, answer, self._voucher(copy), copy)
 
     def _voucher(self, copy: Copy) -> Voucher:
         """One for all who take that copy."""
@@ -268,16 +283,22 @@ class Giving:
                 await self._answer(connection, offer.answer)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_hear, connection, reader, feed, nursery.cancel_scope)
-                    await self._send(connection, feed, fed, bell)
+                    await self._send(connection, feed, fed, bell, offer)
                     nursery.cancel_scope.cancel()
         finally:
             del self._feeds[feed]
             self.uplink.remove(fed)
             feed.close()
 
-    async def _send(self, connection: Connection, feed: Feed, fed: Fed, bell: Bell) -> None:
-        """Everything that a subscriber is to get, as its transport takes it."""
+    async def _send(self, connection: Connection, feed: Feed, fed: Fed, bell: Bell, offer: _Offer) -> None:
+        """Everything that a subscriber is to get, as its transport takes it, and that this node is alive."""
+        due, depth = self._clock(), offer.depth
         while True:
+            now = self._clock()
+            if now >= due or depth != offer.depth:
+                due, depth = now + ALIVE_S, offer.depth
+                if offer.is_alive(now):
+                    feed.say_alive(depth, now)
             frames = feed.pull(PULL_BYTES)
             if frames:
                 data = b"".join(frames)
@@ -288,7 +309,8 @@ class Giving:
             elif feed.done:
                 return
             else:
-                await bell.wait()
+                with trio.move_on_after(due - now):
+                    await bell.wait()
 
 
 async def _hear(
@@ -308,6 +330,10 @@ def _heed(feed: Feed, message: ToParent) -> bool:
         feed.want(message)
         return True
     return False
+
+
+def _newest(stream: Stream) -> int:
+    return max(stream.continuation.segment - 1, 0)
 
 
 def _first(group: BaseExceptionGroup[WireError]) -> str:

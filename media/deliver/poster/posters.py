@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 from media.deliver.http.reply import Reply
 from media.deliver.http.response import Response, plain_error
 from media.deliver.poster.wire import KEYFRAME_MAX_BYTES, Job
-from media.track.model import Kind, Packet
-from media.track.stream import Stream
+from media.track.model import Hollow, Kind, Packet
+from media.track.stream import TRACKS_MAX, Stream
 
 FRESH_S = 10.0
 RETRY_S = 10.0
@@ -177,7 +177,7 @@ class Posters:
 
 
 def newest_keyframe(stream: Stream) -> Packet | None:
-    """The newest keyframe of the leading video track that is held; None when there is no picture."""
+    """The newest keyframe of the first video track that is held; None when there is no picture."""
     if not any(track.kind is Kind.VIDEO for track in stream.tracks.values()):
         return None
     ring = stream.ring
@@ -185,9 +185,9 @@ def newest_keyframe(stream: Stream) -> Packet | None:
     for _ in range(GROUPS_BACK_MAX):
         if not ring.first <= index < ring.next:
             return None
-        packet = ring.get(index)
-        if packet.keyframe and packet.track.kind is Kind.VIDEO:
-            return packet
+        for packet in ring.slice(index, min(index + TRACKS_MAX, ring.next)):
+            if packet.keyframe and packet.track.kind is Kind.VIDEO and type(packet) is not Hollow:
+                return packet
         before = ring.group_at_or_before(index - 1)
         if before >= index:
             return None

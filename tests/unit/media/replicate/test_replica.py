@@ -257,8 +257,8 @@ def test_a_publisher_here_takes_the_copy_over(origin, edge, clock):
     newest = edge.window.newest_segment().msn
     writer = edge.streams.open("live", Source("test", "me"), clock.now, 0, lambda reason: None)
     assert edge.stopped == ["it is published on this node now"]
-    assert edge.stream.state is StreamState.ENDED and edge.stream.cut_off
-    assert writer.stream is not edge.stream
+    assert writer.stream is edge.stream and not edge.stream.replicated
+    assert edge.stream.state is StreamState.STARTING and not edge.stream.cut_off
     assert writer.stream.next_segment > newest
     origin.send(20)
     assert edge.streams.get("live") is writer.stream

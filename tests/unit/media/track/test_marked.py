@@ -180,7 +180,8 @@ def test_a_publisher_comes_before_a_copy_whatever_the_rule():
     copy.write(packet(0))
     writer = streams.open("live", Source("test", "me"), 2.0, 0, lambda reason: None)
     assert stopped == ["it is published on this node now"]
-    assert writer.stream is not copy.stream
+    assert writer.stream is copy.stream and not copy.stream.replicated
+    assert copy.stream.ring.next == 0, "what was not proven is taken back"
     assert writer.stream.next_segment == 7_001
     assert streams.get("live") is writer.stream
     copy.close("late", 3.0)
@@ -195,8 +196,8 @@ def test_a_copy_follows_a_stream_that_lingers_here(streams):
     writer.close("bye", 2.0)
     assert writer.stream.state is StreamState.LINGERING
     copy = streams.open_copy("live", SOURCE, 3.0, 0, lambda reason: None)
-    assert writer.stream.state is StreamState.ENDED
-    assert streams.get("live") is copy.stream
+    assert streams.get("live") is copy.stream is writer.stream
+    assert copy.stream.replicated and copy.stream.epoch_begin == 1
 
 
 def test_a_copy_that_ended_can_be_had_again(streams, copy):

@@ -6,6 +6,7 @@ from mesh.directory.facts import CarriedStream
 from mesh.model import NodeId
 from mesh.routing.owners import (
     EPOCH_US_MAX,
+    SETTLE_S,
     YIELD_S,
     Publication,
     Yielded,
@@ -94,6 +95,9 @@ def test_the_loser_refuses_publishers_for_a_while() -> None:
     assert "another node" in refusal(yielded, winner, 100.0)
     assert refusal(yielded, Publication(3, C), 101.0), "a newer one took it from the winner"
     assert refusal(yielded, winner, 100.0 + YIELD_S) == ""
-    assert refusal(yielded, None, 101.0) == "", "the winner has gone"
-    assert refusal(yielded, Publication(1, C), 101.0) == ""
+    assert refusal(yielded, None, 100.1), "the winner is not known yet"
+    settled = 100.0 + SETTLE_S
+    assert refusal(yielded, None, settled) == "", "the winner has gone"
+    assert refusal(yielded, Publication(1, C), settled) == ""
+    assert refusal(yielded, winner, settled, rests=True) == "", "the winner's publisher has gone"
     assert refusal(None, winner, 101.0) == ""

@@ -1,0 +1,1 @@
+"""A name changes its origin: where the new one goes on with the stream."""

@@ -1,0 +1,6 @@
+"""Makes `lines` importable."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent))
