@@ -137,11 +137,11 @@ class Follower:
         if self._copy.is_lost(now, OPEN_S if self._candidates else 0.0):
             self._over = f"nobody gives it any more: {self._nobody}"
             return []
-        line = self._look(now)
-        if line is None:
+        found = self._look(now)
+        if found is None:
             return []
-        self._candidates.append(line)
-        return [line]
+        self._candidates.append(found)
+        return [found]
 
     def _pause_s(self, now: float) -> float:
         """Until something may have to be decided."""
@@ -150,8 +150,9 @@ class Follower:
         if line is None or self._candidates or self._slow:
             due.append(now + RETRY_S)
         if line is not None:
-            due += [line.rhythm.heard_at + line.rhythm.patience_s, self._packet_at + self._quiet_s]
-            due = [max(when, now + TICK_MIN_S) for when in due]
+            due.append(line.rhythm.heard_at + line.rhythm.patience_s)
+            if self._copy.stream.state is StreamState.LIVE:
+                due.append(self._packet_at + self._quiet_s)
         return max(min(due) - now, TICK_MIN_S)
 
     def _look_at_current(self, now: float) -> None:
