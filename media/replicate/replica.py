@@ -111,6 +111,11 @@ class Replica:
         self._vouch = b""  # its word on the part that it is about to prove
         self._repeats = False  # the present parent may begin with parts that are proven
 
+    @property
+    def follows_on(self) -> tuple[int, int] | None:
+        """The last proven part; None: what comes next follows on nothing."""
+        return self._last.position if self._last is not None else None
+
     def adopt(self, tracks: Sequence[int] = (), history_us: int = 0, *, last_resort: bool = False) -> Want:
         """What to say to a parent, the first or the next one, whose answers are received from now on."""
         self._reader = FrameReader(parse_to_edge_untrusted)
@@ -121,10 +126,13 @@ class Replica:
         return self.want(tracks, history_us, last_resort=last_resort)
 
     def want(self, tracks: Sequence[int] = (), history_us: int = 0, *, last_resort: bool = False) -> Want:
-        """What to say to the present parent to be sent other tracks, none: all, from the next segment on."""
-        after = self._last.position if self._last is not None else None
+        """What to say to the present parent to be sent other tracks, none: all, from the next segment on.
+
+        Also to a node that may be adopted later; not if by then the first part was proven that it knows
+        nothing of: what it sends would begin elsewhere.
+        """
         beyond = self._before.segment if self._before is not None else None
-        return Want(list(tracks), history_us, self.identity.epoch, after, beyond, last_resort)
+        return Want(list(tracks), history_us, self.identity.epoch, self.follows_on, beyond, last_resort)
 
     def is_ahead(self, segment: int) -> bool:
         """Are viewers here too far ahead of a parent with this newest segment to wait for its numbers?"""

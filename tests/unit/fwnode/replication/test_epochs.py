@@ -1,4 +1,4 @@
-"""A streamer who comes back on another node, and two who publish one name: what viewers see, on virtual time."""
+"""A streamer who comes back on another node, and two who publish one name, as viewers see it."""
 
 import pytest
 import trio
@@ -180,7 +180,7 @@ def test_a_chain_follows() -> None:
 
 
 def test_the_old_origin_cannot_be_asked() -> None:
-    """The new one cannot reach it, but edges can: they say how far they are, and take nothing more from it."""
+    """The new one cannot reach it, but edges can: they say how far they are, and take no more from it."""
 
     async def run(network: Network) -> None:
         nodes, streamer, viewers = await watched(network, 3)
