@@ -107,7 +107,8 @@ class Choice(msgspec.Struct, frozen=True):
 
     `options` are FFmpeg's options of the codec, `hwaccel` the type of a hardware device that it needs
     ("" for none), `device_name` what to give FFmpeg for it, `environment` what the process must have
-    been started with so that the driver uses this device.
+    been started with so that the driver uses this device. `is_capped`: give it `maxrate` and `bufsize`
+    beside the target bit rate; one that is not refuses them.
     """
 
     engine: str
@@ -117,6 +118,7 @@ class Choice(msgspec.Struct, frozen=True):
     hwaccel: str = ""
     device_name: str = ""
     environment: dict[str, str] = {}
+    is_capped: bool = True
 
 
 class Plan(msgspec.Struct, frozen=True):
