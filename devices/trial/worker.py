@@ -65,6 +65,7 @@ LOOP_PICTURES = 24  # of the test picture, played to and fro: 75 MB at 1080p
 SCALED_PICTURES = 20
 CONTENTION_SIZE, CONTENTION_PICTURES, CONTENTION_THREADS_MAX = (960, 540), 60, 64
 MEMORY_MAX_BYTES = 4 << 30  # of address space, for software; measured: 1.3 GB for 1080p AV1
+NICENESS = 10  # viewers of a node that runs beside this come first
 LIFE_S = 120  # of the process, and as many seconds of CPU; the parent ends it sooner
 # A picture that moves, with noise as cameras have it. As hard as the middle of the pictures that the
 # model was compared with (see docs/transcoding.md).
@@ -485,6 +486,7 @@ def reason_of(error: Exception, said: Sequence[tuple[int, str, str]]) -> str:
 def limit(job: Job) -> None:
     """Bound what this process may take. CUDA maps far more addresses than memory: not those of hardware."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    os.nice(NICENESS)
     signal.alarm(LIFE_S)  # its default action ends the process, also in the middle of a codec
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (LIFE_S, LIFE_S))
