@@ -9,7 +9,12 @@ from devices.model import CPU, Choice, Kind
 
 SOFTWARE, NVIDIA, INTEL, AMD, VAAPI = "software", "nvidia", "intel", "amd", "vaapi"
 V4L2, APPLE, NETINT = "v4l2", "apple", "netint"
-VENDORS = {NVIDIA: (NVIDIA,), INTEL: (INTEL,), AMD: (AMD,), VAAPI: (INTEL, AMD)}  # whose GPUs a maker's run on
+VENDORS = {
+    NVIDIA: (NVIDIA,),
+    INTEL: (INTEL,),
+    AMD: (AMD,),
+    VAAPI: (INTEL, AMD),
+}  # whose GPUs a maker's run on
 TARGETS_MAX = 256  # engines times GPUs: more is a host that nobody has, or nonsense from a driver
 
 
@@ -112,9 +117,7 @@ ENGINES: tuple[Engine, ...] = (
         VAAPI,
     ),
     *_encoders(V4L2, "yuv420p", {"h264_v4l2m2m": "h264", "hevc_v4l2m2m": "hevc"}, {}),
-    *_encoders(
-        APPLE, "nv12", {"h264_videotoolbox": "h264", "hevc_videotoolbox": "hevc"}, {"realtime": "1"}
-    ),
+    *_encoders(APPLE, "nv12", {"h264_videotoolbox": "h264", "hevc_videotoolbox": "hevc"}, {"realtime": "1"}),
     *_encoders(
         NETINT,
         "yuv420p",
@@ -122,9 +125,7 @@ ENGINES: tuple[Engine, ...] = (
         {},
     ),
     *_decoders(SOFTWARE, {"h264": "h264", "hevc": "hevc", "libdav1d": "av1", "vp9": "vp9"}),
-    *_decoders(
-        NVIDIA, {"h264_cuvid": "h264", "hevc_cuvid": "hevc", "av1_cuvid": "av1", "vp9_cuvid": "vp9"}
-    ),
+    *_decoders(NVIDIA, {"h264_cuvid": "h264", "hevc_cuvid": "hevc", "av1_cuvid": "av1", "vp9_cuvid": "vp9"}),
     *_decoders_of_ffmpeg(NVIDIA, "cuda", "h264 hevc av1 vp9"),
     *_decoders(INTEL, {"h264_qsv": "h264", "hevc_qsv": "hevc", "av1_qsv": "av1", "vp9_qsv": "vp9"}),
     *_decoders(AMD, {"h264_amf": "h264", "hevc_amf": "hevc", "av1_amf": "av1"}),

@@ -65,6 +65,12 @@ def memory_bytes(root: Path = Path("/")) -> int:
     return found
 
 
+def resident_bytes(process: int) -> int | None:
+    """Memory that a process has in use; None when it has ended, or on a system that says it otherwise."""
+    fields = _text(Path(f"/proc/{process}/statm")).split()
+    return _number(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None
+
+
 def _nvidia_smi() -> list[Gpu]:
     command = ["nvidia-smi", f"--query-gpu={NVIDIA_SMI_QUERY}", "--format=csv,noheader,nounits"]
     try:

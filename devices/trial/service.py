@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 import trio
@@ -41,7 +40,6 @@ MEASURE_S = 100.0  # to the second; measured: 1 to 3 s, and the worker stops by 
 MEMORY_MAX_BYTES = 3 << 30  # in use, of any worker; measured: 0.7 GB for two encoders of 1080p
 WATCH_S = 0.25
 KILL_WAIT_S = 5.0  # for the kernel to end a child; one that waits for a broken device never ends
-STATUS_BYTES = 200
 
 
 class Report:
@@ -113,9 +111,7 @@ async def _with_sessions(finding: Finding, command: Sequence[str]) -> Finding:
     """How many encoders the driver lets be open at a time, by opening until it says no."""
     if finding.kind is not Kind.ENCODER or finding.device == CPU:
         return finding
-    said, _ = await converse(
-        CountSessions(finding.choice), (MEASURE_S,), command, finding.choice.environment
-    )
+    said, _ = await converse(CountSessions(finding.choice), (MEASURE_S,), command, finding.choice.environment)
     if said and isinstance(said[0], Counted) and said[0].reason:
         return msgspec.structs.replace(finding, sessions=max(1, said[0].sessions))
     return finding
@@ -182,14 +178,7 @@ class _Talk:
 
     async def watch_memory(self) -> None:
         """End a child that takes too much. CUDA maps too many addresses for a limit on those."""
-        path = Path(f"/proc/{self._child.pid}/statm")
-        page = os.sysconf("SC_PAGE_SIZE")
-        while True:
-            try:
-                with path.open("rb") as file:
-                    resident = int(file.read(STATUS_BYTES).split()[1]) * page
-            except (OSError, ValueError, IndexError):
-                return  # another system, or it has ended
+        while (resident := probe.resident_bytes(self._child.pid)) is not None:
             if resident > MEMORY_MAX_BYTES:
                 self.trouble = f"it took more than {MEMORY_MAX_BYTES >> 30} GB of memory"
                 self._child.kill()

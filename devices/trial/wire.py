@@ -129,13 +129,16 @@ class Host(msgspec.Struct, frozen=True, tag="host"):
 
 
 class Took(msgspec.Struct, frozen=True, tag="took"):
-    """CPU seconds of a Transcode in all, by step, and the seconds of media that were made."""
+    """CPU seconds of a Transcode in all, by step, and the seconds of media that were made.
+
+    `early`: CPU seconds per second of media in the first half.
+    """
 
     media_s: Annotated[float, Meta(gt=0.0, le=3600.0)]
     decode_s: Seconds
     scale_s: Seconds
     encode_s: Seconds
-    source_bps: Annotated[float, Meta(ge=0.0, le=1e12)]
+    early: Seconds
 
 
 Job: TypeAlias = LookAround | Try | CountSessions | MeasureHost | Transcode

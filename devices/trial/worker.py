@@ -4,6 +4,7 @@ Whatever happens in here stays in here: it has limits of its own and ends by its
 does not end it. What drivers print goes to standard error.
 """
 
+import itertools
 import math
 import os
 import resource
@@ -13,15 +14,17 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import BinaryIO
+from typing import BinaryIO, Literal, TypeAlias
 
 import av
 import av.filter
 import av.logging
 from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.packet import Packet as AnyPacket
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 
 from devices.engines import UNCAPPED
 from devices.model import CPU, Choice, Kind
@@ -65,6 +68,8 @@ LOOP_PICTURES = 24  # of the test picture, played to and fro: 75 MB at 1080p
 SCALED_PICTURES = 20
 CONTENTION_SIZE, CONTENTION_PICTURES, CONTENTION_THREADS_MAX = (960, 540), 60, 64
 MEMORY_MAX_BYTES = 4 << 30  # of address space, for software; measured: 1.3 GB for 1080p AV1
+Packet: TypeAlias = "AnyPacket[VideoStream]"
+LINES_MAX = 3  # of a driver's words: the first ones name the cause
 NICENESS = 10  # viewers of a node that runs beside this come first
 LIFE_S = 120  # of the process, and as many seconds of CPU; the parent ends it sooner
 # A picture that moves, with noise as cameras have it. As hard as the middle of the pictures that the
@@ -90,7 +95,7 @@ def pictures(width: int, height: int, count: int, source: str = PICTURE) -> list
         graph.add(*_name_and_options(part))
         for part in f"{source.format(width=width, height=height)},format=yuv420p,buffersink".split(",")
     ]
-    for before, after in zip(chain, chain[1:], strict=False):
+    for before, after in itertools.pairwise(chain):
         before.link_to(after)
     graph.configure()
     frames = []
@@ -169,7 +174,7 @@ def try_decoder(codec: str, choice: Choice) -> Works:
     return Works(_compared(given, _decoded(decoder, _coded(codec, given, TRIAL_BPS))))
 
 
-def _coded(codec: str, frames: Sequence[VideoFrame], bps: int) -> list[av.Packet]:
+def _coded(codec: str, frames: Sequence[VideoFrame], bps: int) -> list[Packet]:
     name, options = REFERENCE_ENCODERS[codec]
     if name not in av.codecs_available:
         raise NotRight(f"no {name} here to make a stream to try it with")
@@ -177,14 +182,14 @@ def _coded(codec: str, frames: Sequence[VideoFrame], bps: int) -> list[av.Packet
     return _encoded(open_encoder(choice, frames[0].width, frames[0].height, bps), frames)
 
 
-def _encoded(encoder: VideoCodecContext, frames: Iterable[VideoFrame]) -> list[av.Packet]:
+def _encoded(encoder: VideoCodecContext, frames: Iterable[VideoFrame]) -> list[Packet]:
     packets = []
     for number, frame in enumerate(frames):
         packets += encoder.encode(_numbered(frame, number))
     return packets + list(encoder.encode(None))
 
 
-def _decoded(decoder: VideoCodecContext, packets: Iterable[av.Packet]) -> list[VideoFrame]:
+def _decoded(decoder: VideoCodecContext, packets: Iterable[Packet]) -> list[VideoFrame]:
     frames = []
     for packet in packets:
         frames += decoder.decode(packet)
@@ -300,9 +305,7 @@ class _Watch:
             return True
         return pictures >= MEASURED_PICTURES_MIN and time.monotonic() - self._wall > MEASURE_S
 
-    def point(
-        self, width: int, height: int, bits: int, pictures: int, hardware: bool, memory: int
-    ) -> Point:
+    def point(self, width: int, height: int, bits: int, pictures: int, hardware: bool, memory: int) -> Point:
         if not pictures:
             raise NotRight("it gave nothing")
         cpu = (time.process_time() - self._cpu) / pictures
@@ -398,13 +401,15 @@ def transcode(job: Transcode) -> Took:
         for one in job.work.renditions
     ]
     decode_s = scale_s = encode_s = 0.0
-    made = taken = size = 0
+    made = 0
+    early_s = -1.0
     while made < job.media_s * source.fps:
+        if early_s < 0 and made >= job.media_s * source.fps / 2:
+            early_s = (decode_s + scale_s + encode_s) / (made / source.fps)
         for packet in packets:
             start = time.process_time()
             decoded = decoder.decode(packet)
             decode_s += time.process_time() - start
-            taken, size = taken + 1, size + packet.size
             for frame in decoded:
                 made += 1
                 for rendition, reformatter, choice, encoder in ladder:
@@ -421,7 +426,7 @@ def transcode(job: Transcode) -> Took:
                     encoder.encode(_numbered(scaled, made))
                     scale_s, encode_s = scale_s + middle - start, encode_s + time.process_time() - middle
     media_s = made / source.fps
-    return Took(media_s, decode_s, scale_s, encode_s, size * 8 * source.fps / taken)
+    return Took(media_s, decode_s, scale_s, encode_s, max(early_s, 0.0))
 
 
 def _ladder_encoder(job: Transcode, name: str) -> VideoCodecContext:
@@ -431,15 +436,21 @@ def _ladder_encoder(job: Transcode, name: str) -> VideoCodecContext:
 
 def look_around() -> Library:
     """What this FFmpeg has."""
-    encoders, decoders = [], []
-    for name in sorted(av.codecs_available):
-        for mode, found in (("w", encoders), ("r", decoders)):
-            try:
-                if av.Codec(name, mode).type == "video":
-                    found.append(name)
-            except ValueError:  # av.codec.codec.UnknownCodecError: it goes the other way only
-                pass
-    return Library(av.__version__, str(av.ffmpeg_version_info), encoders, decoders, hwdevices_available())
+    names = sorted(av.codecs_available)
+    return Library(
+        av.__version__,
+        str(av.ffmpeg_version_info),
+        [name for name in names if _is_video(name, "w")],
+        [name for name in names if _is_video(name, "r")],
+        hwdevices_available(),
+    )
+
+
+def _is_video(name: str, mode: Literal["r", "w"]) -> bool:
+    try:
+        return av.Codec(name, mode).type == "video"
+    except ValueError:  # av.codec.codec.UnknownCodecError: it goes the other way only
+        return False
 
 
 def answers(job: Job) -> Iterator[Answer]:
@@ -479,7 +490,10 @@ def reason_of(error: Exception, said: Sequence[tuple[int, str, str]]) -> str:
         " ".join(text.split()).rstrip(".") for level, _, text in said if level <= av.logging.ERROR
     )
     words = str(getattr(error, "strerror", None) or error or type(error).__name__)
-    reason = f"{': '.join([*lines][:3])} ({words})" if lines else words
+    if lines and not words.startswith("Unknown error"):  # which says nothing beside those
+        reason = f"{': '.join([*lines][:LINES_MAX])} ({words})"
+    else:
+        reason = ": ".join([*lines][:LINES_MAX]) or words
     return "".join(c if c.isprintable() else "?" for c in reason)[:REASON_MAX_LETTERS]
 
 
@@ -499,7 +513,9 @@ def main() -> int:
     # Some drivers print to standard output: the answers get a descriptor that they do not know.
     out: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    job = decode_job_untrusted(sys.stdin.buffer.read(body_bytes_untrusted(sys.stdin.buffer.read(HEADER_BYTES))))
+    job = decode_job_untrusted(
+        sys.stdin.buffer.read(body_bytes_untrusted(sys.stdin.buffer.read(HEADER_BYTES)))
+    )
     limit(job)
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)

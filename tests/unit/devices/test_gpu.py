@@ -62,9 +62,7 @@ def test_pci_addresses_come_in_one_form() -> None:
 
 def test_nvidia_by_the_kernel() -> None:
     gpu = parse_nvidia_information_untrusted(INFORMATION, parse_nvidia_version_untrusted(VERSION))
-    assert gpu == Gpu(
-        "0000:01:00.0", "nvidia", "NVIDIA GeForce RTX 3060", UUID, "nvidia", "535.183.01"
-    )
+    assert gpu == Gpu("0000:01:00.0", "nvidia", "NVIDIA GeForce RTX 3060", UUID, "nvidia", "535.183.01")
     assert gpu.id == UUID
 
 
