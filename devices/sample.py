@@ -13,7 +13,7 @@ from devices.errors import StateError
 from devices.model import CPU, Kind, Plan, Rendition, Source, Work
 from devices.survey import Survey
 
-MEDIA_S = 6.0  # of each stream, three groups of pictures
+MEDIA_S = 8.0  # of each stream: four groups of pictures, or two halves of two
 R1080 = ("1080p", 1920, 1080, 5_000_000)
 R720 = ("720p", 1280, 720, 3_000_000)
 R480 = ("480p", 854, 480, 1_400_000)
@@ -37,16 +37,27 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Compared(msgspec.Struct, frozen=True):
-    """CPU seconds per second of a stream, as the model says and as it was."""
+    """CPU seconds per second of a stream, as the model says and as it was.
+
+    `measured` is the whole stream; `early` and `later` are its halves: what is reserved after a while
+    is what was measured until then.
+    """
 
     name: str
     predicted: float
     measured: float
+    early: float
+    later: float
 
     @property
     def error(self) -> float:
         """Of the prediction, relative to what was measured."""
         return self.predicted / self.measured - 1 if self.measured else 0.0
+
+    @property
+    def later_error(self) -> float:
+        """Of the first half as a prediction of the second."""
+        return self.early / self.later - 1 if self.later else 0.0
 
 
 def _sample(
@@ -90,14 +101,20 @@ def plan_of(work: Work, survey: Survey) -> Plan:
 
 
 def summary(compared: Sequence[Compared]) -> dict[str, float]:
-    """Error of all streams together, and the mean and the worst of one."""
-    predicted = sum(one.predicted for one in compared)
-    measured = sum(one.measured for one in compared)
+    """Errors of all streams together, the mean and the worst of one; for the model and for measuring."""
+    predicted, measured, early, later = (
+        sum(values)
+        for values in zip(
+            *((one.predicted, one.measured, one.early, one.later) for one in compared), strict=True
+        )
+    )
     errors = [abs(one.error) for one in compared]
     return {
         "predicted": predicted,
         "measured": measured,
-        "total_error": predicted / measured - 1 if measured else 0.0,
-        "mean_error": sum(errors) / len(errors) if errors else 0.0,
-        "worst_error": max(errors, default=0.0),
+        "total_error": predicted / measured - 1,
+        "mean_error": sum(errors) / len(errors),
+        "worst_error": max(errors),
+        "later_total_error": early / later - 1,
+        "later_worst_error": max(abs(one.later_error) for one in compared),
     }

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 import trio
@@ -14,6 +15,7 @@ from devices.cost import fit_codec, fit_scaling
 from devices.engines import ENGINES, Engine, Target, targets
 from devices.errors import DevicesError, WireError
 from devices.model import CPU, Kind
+from devices.sample import MEDIA_S, SAMPLES, Compared, plan_of
 from devices.survey import Finding, Host, Survey, refusal
 from devices.trial.wire import (
     HEADER_BYTES,
@@ -26,6 +28,8 @@ from devices.trial.wire import (
     Measured,
     MeasureHost,
     Refused,
+    Took,
+    Transcode,
     Try,
     Works,
     body_bytes_untrusted,
@@ -42,14 +46,12 @@ WATCH_S = 0.25
 KILL_WAIT_S = 5.0  # for the kernel to end a child; one that waits for a broken device never ends
 
 
-class Report:
-    """Is told how far it is. This one does not care."""
+class Report(Protocol):
+    """Is told how far it is: before each trial, and after it."""
 
-    def step(self, number: int, count: int, what: str) -> None:
-        """Before each trial."""
+    def step(self, number: int, count: int, what: str) -> None: ...
 
-    def found(self, finding: Finding) -> None:
-        """After each trial."""
+    def found(self, finding: Finding) -> None: ...
 
 
 async def look_around(command: Sequence[str] = WORKER_COMMAND) -> tuple[Library, Host]:
@@ -66,13 +68,12 @@ async def look_around(command: Sequence[str] = WORKER_COMMAND) -> tuple[Library,
 
 
 async def survey(
-    report: Report | None = None,
+    report: Report,
     *,
     engines: Sequence[Engine] = ENGINES,
     command: Sequence[str] = WORKER_COMMAND,
 ) -> Survey:
     """Try and measure every engine on every device, one after another. Raises DevicesError."""
-    report = report or Report()
     library, host = await look_around(command)
     wanted = targets(host.gpus, engines)
     findings = []
@@ -86,6 +87,26 @@ async def survey(
     if not said or not isinstance(said[0], HostCosts):
         raise DevicesError(f"scaling cannot be measured: {_why(said, trouble)}")
     return Survey(host, tuple(findings), fit_scaling(said[0].scaling), said[0].contention)
+
+
+async def compare(
+    survey: Survey, say: Callable[[int, int, str], None], command: Sequence[str] = WORKER_COMMAND
+) -> list[Compared]:
+    """Really transcode the sample streams, one after another. Raises DevicesError."""
+    found = []
+    for number, sample in enumerate(SAMPLES, 1):
+        say(number, len(SAMPLES), sample.name)
+        plan = plan_of(sample.work, survey)
+        job = Transcode(sample.work, plan, sample.picture, MEDIA_S)
+        said, trouble = await converse(job, (MEASURE_S,), command)
+        if not said or not isinstance(said[0], Took):
+            raise DevicesError(f"{sample.name} cannot be transcoded: {_why(said, trouble)}")
+        took = said[0]
+        measured = (took.decode_s + took.scale_s + took.encode_s) / took.media_s
+        found.append(
+            Compared(sample.name, plan.demand[CPU].busy, measured, took.early, 2 * measured - took.early)
+        )
+    return found
 
 
 async def try_target(target: Target, library: Library, command: Sequence[str] = WORKER_COMMAND) -> Finding:
