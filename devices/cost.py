@@ -5,6 +5,7 @@ much that is. Pixels alone are wrong by a factor of two between a talking head a
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -80,13 +81,13 @@ def fit(rows: Sequence[tuple[float, float, float]], seconds: Sequence[float]) ->
     for count in (1, 2, 3):
         for terms in itertools.combinations(range(3), count):
             found = _solved([([row[t] / value for t in terms], 1.0) for row, value in usable])
-            if found is None or min(found) < 0:
+            if found is None or not all(0 <= one < float("inf") for one in found):
                 continue
             full = [0.0, 0.0, 0.0]
             for term, coefficient in zip(terms, found, strict=True):
                 full[term] = coefficient
             rate = Rate(*full)
-            error = sum((rate.seconds(*row[1:]) / value - 1) ** 2 for row, value in usable)
+            error = math.hypot(*(rate.seconds(*row[1:]) / value - 1 for row, value in usable))
             if error < best_error:
                 best, best_error = rate, error
     return best
