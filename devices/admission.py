@@ -1,7 +1,7 @@
 """Which stream is let in, on which engines, and what gives way when there is too much. Pure.
 
 A stream that was let in is never refused anything. When a device has more to do than it can, optional
-renditions are dropped one by one; when there are none left, new streams are sent away; when that does not
+renditions are dropped; when there are none left, new streams are sent away; when that does not
 help, whole streams are to be moved, at the end of a segment. All of it waits for the step before to show.
 """
 
@@ -29,12 +29,15 @@ from devices.model import (
     Welcome,
     Work,
 )
-from devices.survey import Survey, ladder
+from devices.survey import Survey
 
 OVERLOAD = 0.9  # share of a device in use, from where the next hard scene is one too many
 EASY = 0.6  # below it there is room for what was given up
 SUSTAINED_S = 3.0  # a keyframe of everybody at once is no overload
 SETTLE_S = 10.0  # until what was done shows in measurements
+MOVE_S = 20.0  # two or three segments, within which a stream has moved if it can
+ASK_AGAIN_S = 120.0  # the same stream: another node may have become free
+DROPS_MAX = 16  # in one step: more at once would be trusting the model too far
 RESTORE_S = 30.0  # of ease, before anything is taken back: longer than what made it hard
 
 
@@ -46,7 +49,7 @@ class _Stream:
     decoder: Priced
     encoders: dict[str, Priced] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
-    is_moving: bool = False
+    asked_to_move_at: float = float("-inf")
 
 
 @dataclass(slots=True)
@@ -118,10 +121,10 @@ class Admission:
         if device in self._health:
             self._health[device].failed(reason, now)
 
-    def free_ladders(self, now: float, codec: str = "h264") -> int:
-        """How many ladders (`devices.survey.ladder`) fit now, on the engine that takes the most of them."""
-        work, best = ladder(codec), 0
-        for encoder in self._survey.usable(Kind.ENCODER, codec):
+    def free(self, work: Work, now: float) -> int:
+        """How many more streams of such work fit now, each on the one encoder that takes the most of them."""
+        best = 0
+        for encoder in self._survey.usable(Kind.ENCODER, work.renditions[0].codec):
             for decoder in self._survey.usable(Kind.DECODER, work.source.codec):
                 one = _Stream(work, decoder, {rendition.name: encoder for rendition in work.renditions})
                 demand = self._demand(one)
@@ -130,7 +133,7 @@ class Admission:
         return best
 
     def decide(self, now: float) -> list[Action]:
-        """What to do about load: one step for each device, when the one before has settled."""
+        """What to do about load: a step for each device, when the one before has settled."""
         actions: list[Action] = []
         for device, pressure in self._pressure.items():
             load = self.capacity.load(device, now)
@@ -138,14 +141,14 @@ class Admission:
             pressure.note(now, hard=hard, easy=not hard and load < EASY)
             if now - pressure.acted_at < SETTLE_S:
                 continue
-            action: Action | None = None
+            step: list[Action] = []
             if pressure.is_overloaded(now):
-                action = self._relief(device, pressure, now)
+                step = self._relief(device, pressure, now)
             elif pressure.is_at_ease(now):
-                action = self._return(device, pressure, now)
-            if action is not None:
+                step = self._return(device, pressure, now)
+            if step:
                 pressure.acted_at = now
-                actions.append(action)
+                actions += step
         return actions
 
     def _chosen(self, work: Work, now: float) -> _Stream | Refusal:
@@ -200,24 +203,34 @@ class Admission:
                 parts.append(self._price(one.work, rendition)(one.encoders[rendition.name]))
         return total(parts)
 
-    def _relief(self, device: str, pressure: _Pressure, now: float) -> Action | None:
-        costly = self._costliest_optional(device)
-        if costly is not None:
+    def _relief(self, device: str, pressure: _Pressure, now: float) -> list[Action]:
+        dropped = self._drop(device, now)
+        if dropped:
+            return dropped
+        if not pressure.is_away:
+            reason = self._health[device].trouble(now) or "it has more to do than it can"
+            pressure.is_away = True
+            return [SendAway(device, reason)]
+        stream = self._best_to_move(device, now)
+        if stream is None:
+            return []
+        self._streams[stream].asked_to_move_at = now
+        return [MoveStream(stream, f"{device} has more to do than it can")]
+
+    def _drop(self, device: str, now: float) -> list[Action]:
+        """Optional renditions, as many as should be enough, the costliest first; at least one if there is."""
+        dropped: list[Action] = []
+        while len(dropped) < DROPS_MAX and (not dropped or self.capacity.load(device, now) > OVERLOAD):
+            costly = self._costliest_optional(device)
+            if costly is None:
+                break
             stream, name = costly
             one = self._streams[stream]
             del one.encoders[name]
             one.dropped.append(name)
             self.capacity.change(stream, self._demand(one))
-            return DropRendition(stream, name)
-        if not pressure.is_away:
-            reason = self._health[device].trouble(now) or "it has more to do than it can"
-            pressure.is_away = True
-            return SendAway(device, reason)
-        stream_to_move = self._best_to_move(device, now)
-        if stream_to_move is None:
-            return None
-        self._streams[stream_to_move].is_moving = True
-        return MoveStream(stream_to_move, f"{device} has more to do than it can")
+            dropped.append(DropRendition(stream, name))
+        return dropped
 
     def _costliest_optional(self, device: str) -> tuple[str, str] | None:
         """Stream and rendition that give back the most; of equals, of the newest stream."""
@@ -233,24 +246,28 @@ class Admission:
         return best
 
     def _best_to_move(self, device: str, now: float) -> str | None:
-        """The smallest that is enough by itself, else the largest. None while one is on its way."""
+        """The smallest that is enough by itself, else the largest. None while one is on its way.
+
+        One that is still here after MOVE_S found no other place: another is asked.
+        """
         busy = {name: self.capacity.held(name, device, now).busy for name in self._streams}
-        using = [name for name, seconds in busy.items() if seconds > 0]
-        if not using or any(self._streams[name].is_moving for name in using):
+        asked = {name: now - one.asked_to_move_at for name, one in self._streams.items() if busy[name] > 0}
+        using = [name for name, ago in asked.items() if ago >= ASK_AGAIN_S]
+        if not using or min(asked.values()) < MOVE_S:
             return None
         units = next(one.cores or 1.0 for one in self.capacity.devices if one.id == device)
         excess = sum(busy.values()) - OVERLOAD * units
         enough = [name for name in using if busy[name] >= excess > 0]
         return min(enough, key=lambda name: busy[name]) if enough else max(using, key=lambda name: busy[name])
 
-    def _return(self, device: str, pressure: _Pressure, now: float) -> Action | None:
+    def _return(self, device: str, pressure: _Pressure, now: float) -> list[Action]:
         """Take new streams again, then make again what was dropped, one by one."""
         if pressure.is_away:
             pressure.is_away = False
-            return Welcome(device)
+            return [Welcome(device)]
         for name, one in self._streams.items():
             for rendition in one.work.renditions:
-                if rendition.name not in one.dropped or one.is_moving:
+                if rendition.name not in one.dropped or now - one.asked_to_move_at < MOVE_S:
                     continue
                 price = self._price(one.work, rendition)
                 encoder = self._pick(Kind.ENCODER, rendition.codec, price, {}, now)
@@ -258,5 +275,5 @@ class Admission:
                     one.dropped.remove(rendition.name)
                     one.encoders[rendition.name] = encoder
                     self.capacity.change(name, self._demand(one))
-                    return RestoreRendition(name, rendition.name)
-        return None
+                    return [RestoreRendition(name, rendition.name)]
+        return []

@@ -200,5 +200,8 @@ class TakesStreams(Protocol):
     def failed(self, device: str, reason: str, now: float) -> None:
         """A device gave errors: nothing new is put on it for a while."""
 
+    def free(self, work: Work, now: float) -> int:
+        """How many more streams of such work fit now; all renditions of one codec."""
+
     def decide(self, now: float) -> list[Action]:
         """What to do about load; to be asked every second or so."""

@@ -74,7 +74,7 @@ NICENESS = 10  # viewers of a node that runs beside this come first
 LIFE_S = 120  # of the process, and as many seconds of CPU; the parent ends it sooner
 # A picture that moves, with noise as cameras have it. As hard as the middle of the pictures that the
 # model was compared with (see docs/transcoding.md).
-PICTURE = "testsrc2=size={width}x{height}:rate=30,noise=alls=4:allf=t"
+PICTURE = "testsrc2=size={width}x{height}:rate=30,noise=alls=6:allf=t"
 REFERENCE_DECODERS = {"h264": ("h264",), "hevc": ("hevc",), "av1": ("libdav1d", "av1"), "vp9": ("vp9",)}
 REFERENCE_ENCODERS = {  # make what decoders are tried with: fast, and found in most builds
     "h264": ("libx264", {"preset": "superfast"}),

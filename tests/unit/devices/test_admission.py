@@ -21,7 +21,7 @@ from devices.model import (
     Welcome,
     Work,
 )
-from devices.survey import Finding, Host, Survey
+from devices.survey import Finding, Host, Survey, ladder
 
 SOURCE = Source("h264", 1000, 1000, 30.0, 0)
 PIXEL_S = 1 / (30 * 1_000_000)  # of the engines here: one core for a stream of 1000x1000
@@ -131,7 +131,7 @@ def test_overload_takes_optional_renditions_then_new_streams_then_whole_ones() -
     admitted(admission, "big", work(1.5, 0.3, optional=1))
     admitted(admission, "small", work(0.5, 0.1, optional=1))
     now, said = 20.0, []
-    for _ in range(80):
+    for _ in range(45):
         for stream, cores in (("big", 4.0), ("small", 1.5)):
             admission.measured(stream, used(cores), now)
         said += admission.decide(now)
@@ -171,12 +171,24 @@ def test_one_step_at_a_time() -> None:
     assert len(admission.decide(24.0 + SETTLE_S)) == 1
 
 
+def test_a_stream_that_cannot_be_moved_does_not_stop_the_others() -> None:
+    admission = host(SOFT)
+    asked = []
+    for stream in ("a", "b"):
+        admitted(admission, stream, work(1.0))
+    for now in range(20, 80):
+        for stream in ("a", "b"):
+            admission.measured(stream, used(2.5), float(now))
+        asked += [action.stream for action in admission.decide(float(now)) if isinstance(action, MoveStream)]
+    assert asked == ["a", "b"]
+
+
 def test_how_much_is_free() -> None:
     soft_ladder = host(SOFT, cores=16.0)
-    free = soft_ladder.free_ladders(0.0)
+    free = soft_ladder.free(ladder(), 0.0)
     assert free == 3  # 3.65 cores each, of 12
     admitted(soft_ladder, "s", work(4.0))
-    assert soft_ladder.free_ladders(0.0) == free - 1
+    assert soft_ladder.free(ladder(), 0.0) == free - 1
     soft_ladder.failed(CPU, "hot", 0.0)
-    assert soft_ladder.free_ladders(0.0) == 0
-    assert host(BROKEN).free_ladders(0.0) == 0
+    assert soft_ladder.free(ladder(), 0.0) == 0
+    assert host(BROKEN).free(ladder(), 0.0) == 0
