@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fwnode.cli.devices import measured, remembered, show
+from fwnode.cli.devices import done, measured, remembered, show
 from fwnode.cli.output import Json, print_json, print_table
 from fwnode.cli.settings import DataDir, data_folder
-from fwnode.errors import NodeError
 
 if TYPE_CHECKING:
     from devices.sample import Compared
@@ -48,18 +47,12 @@ def bench_devices(
 
 
 def _compared(survey: "Survey") -> "list[Compared]":
-    import trio
-
-    from devices.errors import DevicesError
     from devices.trial.service import compare
 
     def say(number: int, count: int, what: str) -> None:
         typer.echo(f"{number} of {count}: {what}", err=True)
 
-    try:
-        return trio.run(compare, survey, say)
-    except DevicesError as error:
-        raise NodeError(str(error)) from None
+    return done(compare, survey, say)
 
 
 def row(one: "Compared") -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """`fwnode devices`."""
 
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import typer
 
@@ -14,6 +15,8 @@ from fwnode.errors import NodeError
 if TYPE_CHECKING:
     from devices.survey import Finding, Survey
 
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 HEADING = ("ENGINE", "KIND", "CODEC", "DEVICE", "USABLE", "MPIXELS/S", "1080P30", "PSNR", "REASON")
 CLEAR_LINE = "\r\033[K"
 LEGEND = (
@@ -36,34 +39,23 @@ def devices(data_dir: DataDir = None, json: Json = False) -> None:
 
 def remembered(folder: Path) -> "Survey | None":
     """What was measured on this host as it is now. Raises NodeError when FFmpeg cannot be asked."""
-    import trio
-
     from devices import store
-    from devices.errors import DevicesError
     from devices.trial.service import look_around
 
     if store.last(folder) is None:
         return None
-    try:
-        _, host = trio.run(look_around)
-    except DevicesError as error:
-        raise NodeError(str(error)) from None
+    _, host = done(look_around)
     return store.load(folder, host)
 
 
 def measured(folder: Path, *, lines: bool = False) -> "Survey":
     """Measure everything, say how far it is on standard error, keep the result. Raises NodeError."""
-    import trio
-
     from devices import store
-    from devices.errors import DevicesError
     from devices.trial.service import survey
 
     progress = Progress(lines=lines)
     try:
-        found = trio.run(survey, progress)
-    except DevicesError as error:
-        raise NodeError(str(error)) from None
+        found = done(survey, progress)
     finally:
         progress.end()
     try:
@@ -71,6 +63,22 @@ def measured(folder: Path, *, lines: bool = False) -> "Survey":
     except OSError as error:
         typer.echo(f"fwnode: not kept for the next time: {folder}: {error.strerror}", err=True)
     return found
+
+
+def done(function: Callable[[*Arguments], Awaitable[Result]], *arguments: *Arguments) -> Result:
+    """The result of something that runs trial workers. Raises NodeError, KeyboardInterrupt."""
+    import trio
+
+    from devices.errors import DevicesError
+
+    try:
+        return trio.run(function, *arguments)
+    except DevicesError as error:
+        raise NodeError(str(error)) from None
+    except BaseExceptionGroup as group:  # Ctrl-C arrives in whichever task runs, inside its nurseries
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        raise KeyboardInterrupt from None
 
 
 class Progress:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -165,3 +166,14 @@ def test_the_command_line_does_not_load_codecs() -> None:
     code = "import sys, fwnode.cli.app; print([m for m in ('av', 'trio', 'devices') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_an_interrupted_bench_says_nothing_and_keeps_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fwnode", "bench", "devices", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline().startswith("1 of ")
+        running.send_signal(signal.SIGINT)
+        assert "Traceback" not in running.stderr.read()
+        assert running.wait(DEADLINE_S) == 130
+    assert not (tmp_path / "data").exists()

@@ -131,7 +131,7 @@ def test_overload_takes_optional_renditions_then_new_streams_then_whole_ones() -
     admitted(admission, "big", work(1.5, 0.3, optional=1))
     admitted(admission, "small", work(0.5, 0.1, optional=1))
     now, said = 20.0, []
-    for _ in range(45):
+    for _ in range(40):
         for stream, cores in (("big", 4.0), ("small", 1.5)):
             admission.measured(stream, used(cores), now)
         said += admission.decide(now)
