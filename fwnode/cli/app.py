@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import typer
 
 from fwnode.cli import (
+    bench,
     config,
+    devices,
     doctor,
     geoip,
     invite,
@@ -42,11 +44,13 @@ app.command("streams")(streams.streams)
 app.command("peers")(peers.peers)
 app.command("speedtest")(speedtest.speedtest)
 app.command("doctor")(doctor.doctor)
+app.command("devices")(devices.devices)
 app.command("invite")(invite.invite)
 app.command("join")(join.join)
 app.command("leave")(leave.leave)
 app.command("revoke")(revoke.revoke)
 app.add_typer(key.app, name="key")
+app.add_typer(bench.app, name="bench")
 app.add_typer(geoip.app, name="geoip")
 app.add_typer(config.app, name="config")
 app.command("version")(version.version)

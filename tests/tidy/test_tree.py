@@ -108,6 +108,8 @@ def test_help_of_run_lists_every_option() -> None:
         "revoke",
         "geoip update",
         "geoip lookup",
+        "devices",
+        "bench devices",
     ],
 )
 def test_commands_that_show_something_have_json(command: str) -> None:
