@@ -152,7 +152,7 @@ class Database:
                 "SELECT id, digest, pattern, label, created_unix_s, last_used_unix_s, local "
                 "FROM stream_keys ORDER BY rowid"
             ).fetchall()
-        return Keyring(StreamKey(*row[:6], local=bool(row[6])) for row in rows)
+        return Keyring(_key(*row) for row in rows)
 
     def new_key(self, pattern: str, label: str, *, local: bool = False) -> tuple[str, StreamKey]:
         """Make and keep a key; its text is not kept. Raises StoreError, ValueError for a bad pattern."""
@@ -241,6 +241,12 @@ def write_whole(path: Path, data: bytes, mode: int) -> None:
             if temporary:
                 Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def _key(
+    key_id: str, digest: bytes, pattern: str, label: str, created_unix_s: int, used_unix_s: int, local: int
+) -> StreamKey:
+    return StreamKey(key_id, digest, pattern, label, created_unix_s, used_unix_s, bool(local))
 
 
 def _insert_key(

@@ -14,7 +14,7 @@ from fwnode.keys import DIGEST_BYTES, KEY_ID, StreamKey, is_stream_pattern, make
 from mesh.errors import WireError
 from mesh.identity.notice import PAYLOAD_BYTES_MAX, SLOTS
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 PAGE_KEYS_MAX = 128  # more do not fit
 AROUND_BYTES = 8  # MessagePack's heads of the page and of its keys
 

@@ -6,7 +6,7 @@ from typing import Protocol
 from mesh.identity.claim import Chain
 from mesh.model import NodeId, Role
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 1
 CONTROL = ""  # the purpose of the one connection that carries frames; any other purpose names a service
 AGAIN = b"again"  # argument of a CONTROL connection that takes the place of one that looks broken
 TCP, QUIC = "tcp", "quic"  # what carries a connection

@@ -247,7 +247,7 @@ async def test_a_form_cannot_post(client: Client) -> None:
 
 
 async def test_a_full_disk_changes_nothing(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, local: bool) -> None:
         raise StoreError("disk is full: free some space")
 
     monkeypatch.setattr(client.database, "new_key", full)
