@@ -77,18 +77,21 @@ class KeySharing:
 
     async def run(self, mesh: Mesh) -> None:
         """Share what is this node's, accept what is not, keep it, until cancelled."""
-        while self._notices is not None:
+        while True:
             with trio.move_on_after(LOOK_S):
                 await self._wake.wait()
             self._wake = trio.Event()
-            await self._obey(self._notices)
+            if self._notices is None:
+                return
             self._look(self._notices)
             self._say(self._notices, mesh)
+            await self._obey(self._notices)
             await self._keep(self._notices)
             await trio.sleep(PAUSE_S)
 
     def leave(self, mesh: Mesh) -> None:
-        """Take back what this node said: it leaves."""
+        """Take back what this node said: it leaves the network, before `mesh` does."""
+        self.end()
         mesh.say(())
 
     def _keys_changed(self) -> None:
@@ -112,7 +115,7 @@ class KeySharing:
     async def _obey(self, notices: Notices) -> None:
         """Forget own keys that the network's owner revoked."""
         membership = notices.membership
-        if membership.revocations.version == self._obeyed and self._payloads is not None:
+        if membership.revocations.version == self._obeyed:
             return
         self._obeyed = membership.revocations.version
         for key in self._node.keyring.all():

@@ -54,6 +54,7 @@ from mesh.identity.wire import digest
 from mesh.model import NodeId, Signer
 
 REPAIR_S = 30.0  # what flooding missed (a queue that overflowed, a full table) is found then
+AGAIN_S = 1.0  # after a link came up: where two nodes dialled each other, what went over the loser is lost
 WHOLE_IDS = 512  # a table with no more is listed at once: 8 KiB against another round trip
 SEND_BYTES_PER_S = 250_000  # a table of 1000 seats in 3 s on a home uplink
 SEND_BURST_BYTES = 512 * 1024
@@ -136,6 +137,7 @@ class _Peer:
         "allowance_at",
         "budget",
         "budget_at",
+        "compare_at",
         "chain",
         "dropped",
         "forged",
@@ -146,6 +148,7 @@ class _Peer:
     def __init__(self, peer: NodeId, chain: Chain, now: float) -> None:
         self.id = peer
         self.chain = chain
+        self.compare_at: float | None = None  # when to compare again, after the link came up
         self.waiting: dict[Fact, dict[bytes, bytes]] = {fact: {} for fact in Fact}
         self.budget = float(SEND_BURST_BYTES)  # facts that we may send
         self.budget_at = now
@@ -192,7 +195,7 @@ class Spread:
 
         Raises StateError for another's key.
         """
-        self.notices = notices or Notices(membership)
+        self.notices = Notices(membership) if notices is None else notices
         self.counters = Counters()
         self._membership = membership
         self._renewals = Renewer(membership, renewer, now)
@@ -219,6 +222,7 @@ class Spread:
         # One of the two is enough: each side's answer also tells what the other lacks.
         if self._membership.node_id < peer:
             self._compare_with(self._peers[peer])
+            self._peers[peer].compare_at = now + AGAIN_S
         self._renewals.link_up(chain, now)
 
     def link_down(self, peer: NodeId, now: float) -> None:
@@ -246,13 +250,17 @@ class Spread:
 
     def deadline(self) -> float:
         """When to call `on_deadline`."""
-        sends = [at for peer in self._peers.values() if (at := peer.next_send()) is not None]
-        return min(self._repair_at, self._renewals.at, *sends)
+        peers = self._peers.values()
+        times = [at for peer in peers for at in (peer.next_send(), peer.compare_at) if at is not None]
+        return min(self._repair_at, self._renewals.at, *times)
 
     def on_deadline(self, now: float, unix_s: float) -> None:
         """Do what is due."""
         for peer in self._peers.values():
             self._send_waiting(peer, now)
+            if peer.compare_at is not None and now >= peer.compare_at:
+                peer.compare_at = None
+                self._compare_with(peer)
         if now >= self._renewals.at:
             self._seek_renewal(now, unix_s)
         if now >= self._repair_at:

@@ -89,7 +89,7 @@ class MeshCore:
         self.connector = Connector(
             self.node, random, entropy, lambda: self.candidates, lambda node: node in self.gossip.directory
         )
-        self.notices = notices or Notices(membership)
+        self.notices = Notices(membership) if notices is None else notices
         self.spread = Spread(membership, owner or (key if inviter else None), random, now, self.notices)
         self.book = RelayBook(settings.relay, entropy, now)
         self.presence = Presence(settings.port, settings.announce)
