@@ -42,6 +42,7 @@ from fwnode.observe import log
 from fwnode.observe.journal import log_fault
 from fwnode.peering.server import bind_mesh
 from fwnode.setting import OFF, split_addresses
+from fwnode.sharing.service import KeySharing
 from fwnode.store import Database, DataFolder, NodeFile, write_whole
 from media.deliver.http.store import read_folder
 from media.deliver.pages import HLS_SCRIPT
@@ -116,6 +117,10 @@ class Agent:
             player_files=_player_files(),
         )
         self._node = self._services.node
+        self._sharing = KeySharing(self._node, database)
+        if network.membership is not None and config.mesh != OFF:
+            # Before the mesh runs: a publisher that comes back with this node brings another node's key.
+            self._sharing.begin(network.membership, self._sharing.load(network.membership))
         self._admin_socket: socket.socket | None = None
         self._token = secrets.token_urlsafe(TOKEN_BYTES)
 
@@ -207,7 +212,7 @@ class Agent:
             # The mesh's libraries take 0.3 s to import, and a node alone has no use for them.
             await _membership(self._node.network)
             peering = await trio.to_thread.run_sync(importlib.import_module, "fwnode.peering.service")
-            await peering.Peering(self._node).run(self._mesh_socket)
+            await peering.Peering(self._node, self._sharing).run(self._mesh_socket)
 
     async def _serve_demo(self) -> None:
         """One node of a network publishes the demo; the others have it from there, and would take over."""

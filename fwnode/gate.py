@@ -66,7 +66,7 @@ class NodeGate:
                 protocol=request.protocol,
                 peer=format_address(request.peer_host, request.peer_port),
                 agent=_printable(request.agent, AGENT_LENGTH_MAX),
-                key_id=key.id if key else "",
+                key_id=key.name if key else "",
             )
             writer = self._streams.open(name, source, now, unix_us, on_stop)
         except Refused as refusal:

@@ -162,14 +162,14 @@ class Network:
 
     def peers(self) -> list[PeerView]:
         """Every known node of the network, this one first; it alone when no mesh runs."""
-        return self.mesh.peers() if self.mesh else [self._own_view()]
+        return self.mesh.peers() if self.mesh else [self.own_view()]
 
     def status(self) -> MeshStatus:
         """The network as this node sees it."""
         if self.mesh:
             return self.mesh.status()
         membership = self.membership
-        own = self._own_view()
+        own = self.own_view()
         return MeshStatus(
             network=membership.network.hex() if membership else "",
             owner=self.owner_key is not None,
@@ -201,7 +201,8 @@ class Network:
             raise Refused(f"{text.strip()[:NAME_SHOWN_MAX]!a} {what}: see `fwnode peers`")
         return await self.mesh.speed_test(found[0], total)
 
-    def _own_view(self) -> PeerView:
+    def own_view(self) -> PeerView:
+        """This node, as far as it is known without a mesh."""
         membership = self.membership
         return PeerView(
             name=membership.own.claim.name if membership else self._name,
@@ -318,7 +319,24 @@ class Network:
                 "(`fwnode invite --import-owner` brings it)"
             )
         key, name = self._named(text, membership)
-        state, note = membership.state(), _open_invite(membership, key, now)
+        note = _open_invite(membership, key, now)
+        return self._revocation(membership, owner, key, Expelled(key, name, note))
+
+    def revoke_key(self, digest: bytes) -> Change[Revocation, None]:
+        """Revoke another node's stream key, by the digest that its node tells, on all nodes.
+
+        It is named by a revocation as a node's key is: the two cannot be mistaken for each other. Raises
+        Refused as `revoke`.
+        """
+        membership, owner = self._membership(), self.owner_key
+        if owner is None:
+            raise Refused("only the node that made it and the owner's node can revoke a stream key")
+        return self._revocation(membership, owner, digest, None)
+
+    def _revocation(
+        self, membership: Membership, owner: SecretKey, key: bytes, outcome: T
+    ) -> Change[Revocation, T]:
+        state, now = membership.state(), self._now()
 
         def write() -> Revocation:
             changed = Membership.restore(state)  # 10,000 seats take a moment, so not on the trio thread
@@ -326,10 +344,10 @@ class Network:
             self.keeper(membership)(changed.state())
             return revocation
 
-        def apply(revocation: Revocation) -> Expelled:
+        def apply(revocation: Revocation) -> T:
             membership.learn_revocation(revocation)
             self._tell()
-            return Expelled(key, name, note)
+            return outcome
 
         return Change(write, apply)
 

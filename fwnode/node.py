@@ -1,7 +1,7 @@
 """The parts of one running node, as those who show or control it see them. Pure."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fwnode.config import Config
 from fwnode.gate import NodeGate
@@ -16,6 +16,7 @@ from media.track.registry import Streams
 from media.track.stream import StreamState
 
 REVOKED = "the stream key was revoked"
+NOT_VALID = "the stream key is not valid here any more: its node or the network's owner took it back"
 STOPPED_BY_OPERATOR = "the node's operator stopped this stream"
 
 
@@ -92,7 +93,15 @@ class Node:
         """Refuse a key from now on and disconnect who uses it; None when there is no such key."""
         key = self.keyring.revoke(key_id)
         if key is not None:
-            for stream in self.streams:
-                if stream.source is not None and stream.source.key_id == key.id:
-                    self.stop_stream(stream.name, REVOKED)
+            self._disconnect({key.name}, REVOKED)
         return key
+
+    def accept(self, keys: Iterable[StreamKey]) -> None:
+        """Accept these keys of other nodes and no others; who uses one of the others is disconnected."""
+        self._disconnect(self.keyring.set_foreign(keys), NOT_VALID)
+
+    def _disconnect(self, names: set[str], reason: str) -> None:
+        """End the streams that are published with these keys."""
+        for stream in list(self.streams) if names else ():
+            if stream.source is not None and stream.source.key_id in names:
+                self.stop_stream(stream.name, reason)

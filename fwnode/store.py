@@ -14,8 +14,9 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -45,7 +46,18 @@ MIGRATIONS = (
     ) STRICT;
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     """,
+    """
+    ALTER TABLE stream_keys ADD COLUMN local INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE notices (
+        network BLOB NOT NULL,
+        author BLOB NOT NULL,
+        slot INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (network, author, slot)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
+NoticeKey: TypeAlias = tuple[bytes, int]  # author, slot
 FIRST_KEY_FACT = "first_key_unix_s"  # so that revoking every key does not bring one back
 
 
@@ -137,15 +149,15 @@ class Database:
         """All stream keys."""
         with self._transaction() as connection:
             rows = connection.execute(
-                "SELECT id, digest, pattern, label, created_unix_s, last_used_unix_s "
+                "SELECT id, digest, pattern, label, created_unix_s, last_used_unix_s, local "
                 "FROM stream_keys ORDER BY rowid"
             ).fetchall()
-        return Keyring(StreamKey(*row) for row in rows)
+        return Keyring(_key(*row) for row in rows)
 
-    def new_key(self, pattern: str, label: str) -> tuple[str, StreamKey]:
+    def new_key(self, pattern: str, label: str, *, local: bool = False) -> tuple[str, StreamKey]:
         """Make and keep a key; its text is not kept. Raises StoreError, ValueError for a bad pattern."""
         with self._transaction() as connection:
-            return _insert_key(connection, pattern, label)
+            return _insert_key(connection, pattern, label, local=local)
 
     def first_key(self) -> str:
         """The text of a key for every stream on the folder's first start, "" ever after."""
@@ -168,6 +180,25 @@ class Database:
             connection.executemany(
                 "UPDATE stream_keys SET last_used_unix_s = ? WHERE id = ?",
                 [(unix_s, key_id) for key_id, unix_s in used.items()],
+            )
+
+    def notices(self, network: bytes) -> list[bytes]:
+        """What members of a network say, as `keep_notices` was given it."""
+        with self._transaction() as connection:
+            rows = connection.execute("SELECT data FROM notices WHERE network = ?", (network,))
+            return [row[0] for row in rows.fetchall()]
+
+    def keep_notices(self, network: bytes, put: dict[NoticeKey, bytes], gone: Iterable[NoticeKey]) -> None:
+        """Keep notices by author and slot, and forget others; also all that is of another network."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM notices WHERE network != ?", (network,))
+            connection.executemany(
+                "DELETE FROM notices WHERE network = ? AND author = ? AND slot = ?",
+                [(network, author, slot) for author, slot in gone],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO notices VALUES (?, ?, ?, ?)",
+                [(network, author, slot, data) for (author, slot), data in put.items()],
             )
 
     @contextlib.contextmanager
@@ -212,14 +243,29 @@ def write_whole(path: Path, data: bytes, mode: int) -> None:
             raise
 
 
-def _insert_key(connection: sqlite3.Connection, pattern: str, label: str) -> tuple[str, StreamKey]:
-    if connection.execute("SELECT count(*) FROM stream_keys").fetchone()[0] >= keys.KEYS_MAX:
+def _key(
+    key_id: str, digest: bytes, pattern: str, label: str, created_unix_s: int, used_unix_s: int, local: int
+) -> StreamKey:
+    return StreamKey(key_id, digest, pattern, label, created_unix_s, used_unix_s, bool(local))
+
+
+def _insert_key(
+    connection: sqlite3.Connection, pattern: str, label: str, *, local: bool = False
+) -> tuple[str, StreamKey]:
+    counted = connection.execute("SELECT count(*), count(*) FILTER (WHERE NOT local) FROM stream_keys")
+    total, shared = counted.fetchone()
+    if total >= keys.KEYS_MAX:
         raise ValueError(f"there are {keys.KEYS_MAX} stream keys already: revoke some")
+    if not local and shared >= keys.SHARED_MAX:
+        raise ValueError(
+            f"there are {keys.SHARED_MAX} stream keys for the network already: revoke some, or make one for "
+            "this node only (--local)"
+        )
     entropy = secrets.token_bytes(keys.KEY_ENTROPY_BYTES)
-    text, key = keys.make_key(entropy, pattern, label, int(time.time()))
+    text, key = keys.make_key(entropy, pattern, label, int(time.time()), local=local)
     connection.execute(
-        "INSERT INTO stream_keys VALUES (?, ?, ?, ?, ?, ?)",
-        (key.id, key.digest, key.pattern, key.label, key.created_unix_s, key.last_used_unix_s),
+        "INSERT INTO stream_keys VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (key.id, key.digest, key.pattern, key.label, key.created_unix_s, key.last_used_unix_s, key.local),
     )
     return text, key
 

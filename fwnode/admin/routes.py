@@ -40,6 +40,7 @@ class Route(msgspec.Struct, frozen=True):
 
 NO_STREAM = {404: "There is no stream of that name."}
 NO_KEY = {404: "There is no key of that id."}
+FOREIGN_KEY = {409: "It was made elsewhere and this node may not revoke it, or several nodes have that id."}
 STORAGE = {503: "The data folder cannot be written; nothing was changed."}
 REFUSED = {400: "The body cannot be used.", 409: "The network's rules or this node's place in it forbid it."}
 
@@ -70,7 +71,7 @@ ROUTES = (
         "GET",
         "/keys",
         "list_keys",
-        "Every stream key, without what would let anybody publish.",
+        "Every stream key that is good here, without what would let anybody publish.",
         views.KeyList,
     ),
     Route(
@@ -87,10 +88,10 @@ ROUTES = (
         "DELETE",
         "/keys/{key_id}",
         "revoke_key",
-        "Revoke a stream key and disconnect who publishes with it.",
+        "Revoke a stream key, by its id or id@node, and disconnect who publishes with it.",
         None,
         204,
-        errors=NO_KEY | STORAGE,
+        errors=NO_KEY | FOREIGN_KEY | STORAGE,
     ),
     Route("GET", "/network", "get_network", "The network as this node sees it.", MeshStatus),
     Route("GET", "/peers", "list_peers", "Every known node of the network, this one first.", views.PeerList),

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -9,8 +10,16 @@ import trio
 
 from fwnode import __version__
 from fwnode.admin import views
-from fwnode.admin.views import config_view, invite_view, joined_view, key_view, revoked_view
+from fwnode.admin.views import (
+    config_view,
+    invite_view,
+    joined_view,
+    key_list,
+    new_key_view,
+    revoked_view,
+)
 from fwnode.errors import StoreError
+from fwnode.keys import StreamKey
 from fwnode.network import Change
 from fwnode.node import Node
 from fwnode.observe.probe import process_usage
@@ -19,6 +28,7 @@ from fwnode.store import Database
 from media.track.stream import Stream
 from mesh.errors import Refused, Unavailable, WireError
 from mesh.identity.store import StoreError as IdentityStoreError
+from mesh.model import short
 from mesh.node.model import MeshStatus, SecondOpinion
 from mesh.node.speed.model import SpeedResult
 
@@ -84,24 +94,43 @@ class Api:
 
     async def list_keys(self) -> views.KeyList:
         """Every stream key."""
-        return views.KeyList([key_view(key) for key in self._node.keyring.all()])
+        return key_list(self._node.keyring, self._node.network)
 
     async def make_key(self, body: views.KeyRequest) -> views.NewKey:
         """Make a stream key."""
         try:
-            text, key = await trio.to_thread.run_sync(self._database.new_key, body.stream, body.label)
+            text, key = await trio.to_thread.run_sync(
+                partial(self._database.new_key, body.stream, body.label, local=body.local)
+            )
         except ValueError as error:
             raise ApiFailure(400, "bad_request", str(error)) from None
         self._node.keyring.add(key)
-        return views.NewKey(text, key.id, key.pattern, key.label)
+        return new_key_view(text, key)
 
     async def revoke_key(self, key_id: str) -> None:
         """Revoke a stream key."""
+        found = self._node.keyring.find(key_id)
+        if found and found[0].maker:
+            await self._revoke_foreign(found)
+            return
         known = await trio.to_thread.run_sync(self._database.delete_key, key_id)
         if self._node.revoke(key_id) is None and not known:
             raise ApiFailure(
                 404, "no_such_key", f"there is no stream key {key_id}: `fwnode key list` shows them"
             )
+
+    async def _revoke_foreign(self, found: list[StreamKey]) -> None:
+        """Revoke a key that another node made, where this node may."""
+        node, [key, *others] = self._node, found
+        if others:
+            names = ", ".join(key.name for key in found)
+            raise ApiFailure(409, "ambiguous", f"several nodes have a key of that id: revoke one of {names}")
+        if node.network.owner_key is None:
+            where = f"{key.maker_name} ({short(key.maker)})"
+            advice = "revoke it there, or on the node of the network's owner"
+            raise ApiFailure(409, "made_elsewhere", f"the key {key.id} was made on {where}: {advice}")
+        await self._change(lambda: node.network.revoke_key(key.digest))
+        node.accept(other for other in node.keyring.foreign() if other.name != key.name)
 
     async def get_config(self) -> views.ConfigView:
         """Every setting in force."""

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from fwnode.config import SETTINGS, Config
-from fwnode.keys import ANY_STREAM, LABEL_LENGTH_MAX, StreamKey
-from fwnode.network import Expelled, Joined
+from fwnode.keys import ANY_STREAM, LABEL_LENGTH_MAX, Keyring, StreamKey
+from fwnode.network import Expelled, Joined, Network
 from fwnode.replication.model import Counters, Replicating, StreamPlace, UplinkView
 from media.track.stream import StreamStatistics
 from mesh.identity.claim import NAME_LENGTH_MAX, NAME_RULE, USES_MAX, to_roles
@@ -95,13 +95,17 @@ class KeyView(msgspec.Struct, frozen=True):
 
     id: str
     stream: Annotated[str, Described(description="Streams it may publish: a name or a pattern with *.")]
-    label: str
+    label: Annotated[str, Described(description="Kept on the node that it was made on, and empty on others.")]
     created_unix_s: int
-    last_used_unix_s: int | None
+    last_used_unix_s: Annotated[int | None, Described(description="On this node.")]
+    local: Annotated[bool, Described(description="Good on the node that it was made on only.")]
+    made_here: bool
+    node: Annotated[str, Described(description="Public key of the node that it was made on.")]
+    node_name: str
 
 
 class KeyList(msgspec.Struct, frozen=True):
-    """Every stream key, oldest first."""
+    """Every stream key that is good on this node: those made here first, then others, each oldest first."""
 
     keys: list[KeyView]
 
@@ -113,6 +117,9 @@ class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ANY_STREAM
     )
     label: Annotated[str, Described(max_length=LABEL_LENGTH_MAX)] = ""
+    local: Annotated[
+        bool, Described(description="Good on this node only, not on all of its network that take streams in.")
+    ] = False
 
 
 class NewKey(msgspec.Struct, frozen=True):
@@ -122,6 +129,7 @@ class NewKey(msgspec.Struct, frozen=True):
     id: str
     stream: str
     label: str
+    local: bool
 
 
 class SettingView(msgspec.Struct, frozen=True):
@@ -307,9 +315,31 @@ def replication_view(replication: Replicating | None, copies: int) -> Replicatio
     )
 
 
-def key_view(key: StreamKey) -> KeyView:
-    """A key as the API shows it."""
-    return KeyView(key.id, key.pattern, key.label, key.created_unix_s, key.last_used_unix_s or None)
+def key_list(keyring: Keyring, network: Network) -> KeyList:
+    """All keys as the API shows them."""
+    own = network.own_view()
+    made_here = [_key_view(key, own.node, own.name) for key in keyring.all()]
+    others = [_key_view(key, key.maker.hex(), key.maker_name) for key in keyring.foreign()]
+    return KeyList(made_here + others)
+
+
+def new_key_view(text: str, key: StreamKey) -> NewKey:
+    """A key just made, with its text."""
+    return NewKey(text, key.id, key.pattern, key.label, key.local)
+
+
+def _key_view(key: StreamKey, node: str, node_name: str) -> KeyView:
+    return KeyView(
+        key.id,
+        key.pattern,
+        key.label,
+        key.created_unix_s,
+        key.last_used_unix_s or None,
+        key.local,
+        not key.maker,
+        node,
+        node_name,
+    )
 
 
 def terms_of(request: InviteRequest) -> Terms:

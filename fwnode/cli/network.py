@@ -79,25 +79,30 @@ def explained() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _network(folder: Path) -> "Iterator[Network]":
+    locked = DataFolder(folder)
+    locked.lock()
+    try:
+        yield open_network(folder)
+    finally:
+        locked.unlock()
+
+
+def open_network(folder: Path) -> "Network":
+    """The folder's network; the caller holds the folder's lock. Raises mesh's StoreError."""
     from fwnode.network import Network
     from mesh.discovery.store import FILE_NAME, PeersFile
     from mesh.identity.store import IdentityStore
 
     config = settings.load(None, {"data_dir": str(folder)})
-    locked = DataFolder(folder)
-    locked.lock()
-    try:
-        yield Network(
-            IdentityStore(folder),
-            PeersFile(folder / FILE_NAME),
-            name=config.name,
-            program=f"fwnode {__version__}",
-            unix_s=time.time,
-            entropy=secrets.token_bytes,
-            addresses=lambda: _addresses(config),
-        )
-    finally:
-        locked.unlock()
+    return Network(
+        IdentityStore(folder),
+        PeersFile(folder / FILE_NAME),
+        name=config.name,
+        program=f"fwnode {__version__}",
+        unix_s=time.time,
+        entropy=secrets.token_bytes,
+        addresses=lambda: _addresses(config),
+    )
 
 
 def _addresses(config: Config) -> Sequence[str]:

@@ -18,11 +18,13 @@ from fwnode.peering.load import LoadMeter, carried_streams
 from fwnode.peering.server import bind_datagrams, bind_mesh
 from fwnode.replication.service import Replication
 from fwnode.setting import parse_place, split_addresses
+from fwnode.sharing.service import KeySharing
 from mesh.directory.facts import Place
 from mesh.discovery.store import FILE_NAME, PeersFile
 from mesh.geo.model import Located
 from mesh.geo.store import GEOIP_FOLDER, GeoDatabase
 from mesh.identity.membership import Membership
+from mesh.identity.notices import Notices
 from mesh.link.relay.book import PAIRS_MAX, RelaySettings
 from mesh.node.service import MeshNode, MeshParts
 from mesh.node.steps import MeshSettings
@@ -40,9 +42,10 @@ SEED_AWAY, LINKED = "seed not reached", "peer linked"  # events of the mesh
 class Peering:
     """What ties a node to its network."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, sharing: KeySharing) -> None:
         config = node.config
         self._node = node
+        self._sharing = sharing
         self._network = node.network
         self._places = GeoDatabase(
             Path(config.data_dir, GEOIP_FOLDER), config.geoip.database, parse_place(config.geoip.place)
@@ -76,13 +79,14 @@ class Peering:
             self._changed.set()
 
     async def _take_part(self, membership: Membership, sock: socket.socket) -> None:
-        network = self._network
+        network, sharing = self._network, self._sharing
+        notices = sharing.begin(membership, await trio.to_thread.run_sync(sharing.load, membership))
         mesh = MeshNode(
             network.node_key,
             membership,
             network.owner_key,
             self._settings(sock),
-            self._parts(membership, sock),
+            self._parts(membership, notices, sock),
         )
         network.mesh = self._mesh = mesh
         try:
@@ -91,8 +95,12 @@ class Peering:
                 replication = Replication(self._node, mesh)
                 nursery.start_soon(replication.run)
                 nursery.start_soon(self._tell, mesh, replication)
+                nursery.start_soon(sharing.run, mesh)
                 await self._changed.wait()
+                if network.membership is None:
+                    sharing.leave(mesh)
                 nursery.cancel_scope.cancel()
+            sharing.end()
         finally:
             network.mesh = self._mesh = None
 
@@ -111,7 +119,7 @@ class Peering:
             relay=relay,
         )
 
-    def _parts(self, membership: Membership, sock: socket.socket) -> MeshParts:
+    def _parts(self, membership: Membership, notices: Notices, sock: socket.socket) -> MeshParts:
         config = self._node.config
         host = str(sock.getsockname()[0])
         bound_to_one = not Address(host, 0).wildcard
@@ -122,6 +130,8 @@ class Peering:
             seeds=split_addresses(config.seed),
             mdns_interfaces=(host,) if bound_to_one else None,
             no_portmap=_no_portmap(config, bound_to_one=bound_to_one),
+            notices=notices,
+            on_news=self._sharing.wake,
         )
 
     async def _tell(self, mesh: MeshNode, replication: Replication) -> None:

@@ -1,13 +1,14 @@
-"""Spreads what a node knows about revocations and uses of invites among its neighbours. Sans-IO.
+"""Spreads revocations, uses of invites and notices among a node's neighbours. Sans-IO.
 
-    spread = Spread(membership, renewer, random, now)
+    spread = Spread(membership, renewer, random, now, notices)
     spread.link_up(peer, chain, now); spread.receive(peer, data, now, unix_s); spread.link_down(peer, now)
     spread.announce(now)
     spread.deadline(); spread.on_deadline(now, unix_s); spread.outputs()
 
-What is new here goes to all neighbours at once, so a revocation crosses a network in as many one-way trips
-as it has hops. When a link comes up, and every REPAIR_S with one neighbour, the two compare what they know:
-a fingerprint of all, of 256 ranges where that differs, ids where those differ, then the facts themselves.
+What is new here goes to all neighbours at once, so a revocation or a notice crosses a network in as many
+one-way trips as it has hops. When a link comes up, and every REPAIR_S with one neighbour, the two compare
+what they know: a fingerprint of all, of 256 ranges where that differs, ids where those differ, then the facts
+themselves.
 
 It also carries renewals, see `renewal`.
 
@@ -23,18 +24,22 @@ from mesh.errors import Refused, Unavailable, WireError
 from mesh.identity.catalogue import Catalogue
 from mesh.identity.claim import Chain, parse_chain_untrusted
 from mesh.identity.membership import Membership
+from mesh.identity.notice import parse_notice_untrusted
+from mesh.identity.notices import Notices
 from mesh.identity.renewal import Renewer
 from mesh.identity.revocation import Revocation, parse_revocation_untrusted
 from mesh.identity.spread_message import (
     BATCH_BYTES,
     FACTS_MAX,
     IDS_MAX,
+    Batch,
     Buckets,
     Digest,
     Fact,
     Ids,
     Message,
     Need,
+    NoticeBatch,
     Renew,
     Renewal,
     RevocationBatch,
@@ -49,10 +54,16 @@ from mesh.identity.wire import digest
 from mesh.model import NodeId, Signer
 
 REPAIR_S = 30.0  # what flooding missed (a queue that overflowed, a full table) is found then
+AGAIN_S = 1.0  # after a link came up: where two nodes dialled each other, what went over the loser is lost
 WHOLE_IDS = 512  # a table with no more is listed at once: 8 KiB against another round trip
 SEND_BYTES_PER_S = 250_000  # a table of 1000 seats in 3 s on a home uplink
 SEND_BURST_BYTES = 512 * 1024
 WAITING_MAX = 20_000  # facts for one peer: every seat and every revocation that there can be
+SEND_ORDER: dict[Fact, type[Batch]] = {  # what is taken back first, and that fast even on a new link
+    Fact.REVOCATION: RevocationBatch,
+    Fact.NOTICE: NoticeBatch,
+    Fact.USE: UseBatch,
+}
 RECEIVE_BYTES_PER_S = 2 * SEND_BYTES_PER_S  # an honest peer's facts, and as much again for the rest
 RECEIVE_BURST_BYTES = 4 * SEND_BURST_BYTES
 MESSAGE_COST_BYTES = 256  # what handling a message costs beyond its bytes: an empty one is not free
@@ -96,7 +107,12 @@ class Shown:
     chain: Chain
 
 
-Output: TypeAlias = Tell | Revoked | Displaced | Renewed | Shown
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """The notices changed: keep them, and look what they say now."""
+
+
+Output: TypeAlias = Tell | Revoked | Displaced | Renewed | Shown | Noticed
 
 
 @dataclass(slots=True)
@@ -105,6 +121,7 @@ class Counters:
 
     learned_revocations: int = 0
     learned_uses: int = 0
+    learned_notices: int = 0
     refused: int = 0  # facts from peers that were forged or foreign
     dropped: int = 0  # messages over a peer's allowance
     overflowed: int = 0  # facts that were not kept waiting for a peer
@@ -121,6 +138,7 @@ class _Peer:
         "budget",
         "budget_at",
         "chain",
+        "compare_at",
         "dropped",
         "forged",
         "id",
@@ -130,7 +148,8 @@ class _Peer:
     def __init__(self, peer: NodeId, chain: Chain, now: float) -> None:
         self.id = peer
         self.chain = chain
-        self.waiting: dict[Fact, dict[bytes, bytes]] = {Fact.REVOCATION: {}, Fact.USE: {}}
+        self.compare_at: float | None = None  # when to compare again, after the link came up
+        self.waiting: dict[Fact, dict[bytes, bytes]] = {fact: {} for fact in Fact}
         self.budget = float(SEND_BURST_BYTES)  # facts that we may send
         self.budget_at = now
         self.allowance = float(RECEIVE_BURST_BYTES)  # what the peer may cost us
@@ -165,19 +184,25 @@ class Spread:
     """One node's part in it. Save `membership.state()` whenever `membership.version` changed."""
 
     def __init__(
-        self, membership: Membership, renewer: Signer | None, random: Random, now: float = 0.0
+        self,
+        membership: Membership,
+        renewer: Signer | None,
+        random: Random,
+        now: float = 0.0,
+        notices: Notices | None = None,
     ) -> None:
         """`renewer` is the network key on the owner's node, an inviter's own key on its node, else None.
 
         Raises StateError for another's key.
         """
+        self.notices = Notices(membership) if notices is None else notices
         self.counters = Counters()
         self._membership = membership
         self._renewals = Renewer(membership, renewer, now)
         self._random = random
         self._peers: dict[NodeId, _Peer] = {}
         self._outputs: list[Output] = []
-        self._known_version = -1
+        self._known_version = (-1, -1)  # of the membership, of the notices
         self._known: dict[Fact, Catalogue] = {}
         self._told = {fact: set(known.facts) for fact, known in self._catalogues().items()}
         self._told_version = self._known_version
@@ -197,6 +222,7 @@ class Spread:
         # One of the two is enough: each side's answer also tells what the other lacks.
         if self._membership.node_id < peer:
             self._compare_with(self._peers[peer])
+            self._peers[peer].compare_at = now + AGAIN_S
         self._renewals.link_up(chain, now)
 
     def link_down(self, peer: NodeId, now: float) -> None:
@@ -219,23 +245,28 @@ class Spread:
             raise
 
     def announce(self, now: float) -> None:
-        """This node itself changed its membership: it revoked, settled, counted or has a new claim."""
+        """This node itself changed what it knows: it revoked, settled, counted, said something or renewed."""
         self._tell_news(now)
 
     def deadline(self) -> float:
         """When to call `on_deadline`."""
-        sends = [at for peer in self._peers.values() if (at := peer.next_send()) is not None]
-        return min(self._repair_at, self._renewals.at, *sends)
+        peers = self._peers.values()
+        times = [at for peer in peers for at in (peer.next_send(), peer.compare_at) if at is not None]
+        return min(self._repair_at, self._renewals.at, *times)
 
     def on_deadline(self, now: float, unix_s: float) -> None:
         """Do what is due."""
         for peer in self._peers.values():
             self._send_waiting(peer, now)
+            if peer.compare_at is not None and now >= peer.compare_at:
+                peer.compare_at = None
+                self._compare_with(peer)
         if now >= self._renewals.at:
             self._seek_renewal(now, unix_s)
         if now >= self._repair_at:
             self._repair_at = now + (0.5 + self._random.random()) * REPAIR_S
             self._membership.forget_ended(unix_s)
+            self.notices.forget_ended(unix_s)
             self._tell_news(now)
             if self._peers:
                 self._compare_with(self._random.choice(list(self._peers.values())))
@@ -278,6 +309,8 @@ class Spread:
                 self._on_revocations(peer, message, now)
             case UseBatch():
                 self._on_uses(peer, message, now, unix_s)
+            case NoticeBatch():
+                self._on_notices(peer, message, now, unix_s)
             case Renew():
                 self._answer(peer, self._renewals.answer(peer, unix_s))
                 self._tell_news(now)  # an inviter's renewal takes a seat
@@ -323,29 +356,49 @@ class Spread:
                 self._outputs.append(Displaced())
             self._flood(Fact.USE, fresh, peer, now)
 
+    def _on_notices(self, peer: _Peer, message: NoticeBatch, now: float, unix_s: float) -> None:
+        fresh: dict[bytes, bytes] = {}
+        try:
+            for data in message.facts:
+                identity = digest(data)
+                if identity in self._told[Fact.NOTICE]:
+                    continue
+                if self.notices.learn(parse_notice_untrusted(data), now, unix_s):
+                    fresh[identity] = data
+                    self._told[Fact.NOTICE].add(identity)
+                    self.counters.learned_notices += 1
+        finally:
+            if fresh:
+                self._outputs.append(Noticed())
+            self._flood(Fact.NOTICE, fresh, peer, now)
+            self._tell_news(now)  # its author may have taken a seat
+
     # --- comparing
 
     def _catalogues(self) -> dict[Fact, Catalogue]:
         """What this node knows now."""
-        version = self._membership.version
-        if version != self._known_version:
-            self._known_version = version
-            revocations, uses = self._membership.revocations, self._membership.uses
-            self._known = {
-                Fact.REVOCATION: Catalogue(revocation.data for revocation in revocations.all()),
-                Fact.USE: Catalogue(chain.data for chain in uses.chains()),
-            }
+        membership, version = self._membership, (self._membership.version, self.notices.version)
+        known, self._known_version = self._known_version, version
+        if version[0] != known[0]:
+            revocations = membership.revocations.all()
+            self._known[Fact.REVOCATION] = Catalogue(revocation.data for revocation in revocations)
+            self._known[Fact.USE] = Catalogue(chain.data for chain in membership.uses.chains())
+        if version[1] != known[1]:
+            self._known[Fact.NOTICE] = Catalogue(notice.data for notice in self.notices.all())
         return self._known
 
     def _compare_with(self, peer: _Peer) -> None:
-        revocations, uses = self._catalogues()[Fact.REVOCATION], self._catalogues()[Fact.USE]
-        self._send(peer, Digest(revocations.fingerprint, len(revocations), uses.fingerprint, len(uses)))
+        known = self._catalogues()
+        revocations, uses, notices = known[Fact.REVOCATION], known[Fact.USE], known[Fact.NOTICE]
+        digests = revocations.fingerprint, len(revocations), uses.fingerprint, len(uses)
+        self._send(peer, Digest(*digests, notices.fingerprint, len(notices)))
 
     def _on_digest(self, peer: _Peer, message: Digest, now: float) -> None:
         known = self._catalogues()
         for fact, fingerprint, count in (
             (Fact.REVOCATION, message.revocations, message.revocation_count),
             (Fact.USE, message.uses, message.use_count),
+            (Fact.NOTICE, message.notices, message.notice_count),
         ):
             ours = known[fact]
             if fingerprint == ours.fingerprint:
@@ -376,7 +429,7 @@ class Spread:
 
     def _tell_news(self, now: float) -> None:
         """Flood what came in otherwise than from a neighbour here: own acts, chains of links and records."""
-        if self._membership.version != self._told_version:
+        if (self._membership.version, self.notices.version) != self._told_version:
             known = self._catalogues()
             for revocation in self._membership.revocations.all():
                 if digest(revocation.data) not in self._told[Fact.REVOCATION]:
@@ -386,6 +439,8 @@ class Spread:
                 if fact is Fact.USE and any(one not in catalogue.facts for one in told):
                     self._outputs.append(Displaced())
                 fresh = {one: data for one, data in catalogue.facts.items() if one not in told}
+                if fact is Fact.NOTICE and (fresh or len(told) > len(catalogue)):
+                    self._outputs.append(Noticed())
                 self._told[fact] = set(catalogue.facts)
                 self._flood(fact, fresh, None, now)
             self._told_version = self._known_version
@@ -412,12 +467,10 @@ class Spread:
 
     def _send_waiting(self, peer: _Peer, now: float) -> None:
         peer.refill(now)
-        for fact in Fact:  # revocations first
+        for fact, batch in SEND_ORDER.items():
             waiting = peer.waiting[fact]
             while waiting and peer.budget > BATCH_BYTES - 1:  # a fraction of a byte is lost in sums of times
-                batch = _take_batch(waiting)
-                message = RevocationBatch(batch) if fact is Fact.REVOCATION else UseBatch(batch)
-                peer.budget -= self._send(peer, message)
+                peer.budget -= self._send(peer, batch(_take_batch(waiting)))
 
     def _answer(self, peer: _Peer, message: Message) -> None:
         """Send what a small question asked for: that counts against who asked."""

@@ -1,9 +1,9 @@
-"""Messages between neighbours about who was revoked and which invites were used.
+"""Messages between neighbours about who was revoked, which invites were used, and what members say.
 
 MessagePack arrays whose first element is the kind, at most MESSAGE_BYTES_MAX, on an authenticated link. The
-facts inside are signed by the owner or by who holds an invite, and opaque here. Facts are named by the
-16-byte digest of their bytes: with shorter names the holder of an invite could search for two claims with one
-name, and show each to one half of the network.
+facts inside are signed by the owner, by who holds an invite or by a member, and opaque here. Facts are named
+by the 16-byte digest of their bytes: with shorter names the holder of an invite could search for two claims
+with one name, and show each to one half of the network.
 """
 
 from enum import IntEnum
@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from mesh.errors import WireError
 from mesh.identity.claim import CHAIN_BYTES_MAX
+from mesh.identity.notice import NOTICE_BYTES_MAX
 from mesh.identity.revocation import BODY_BYTES_MAX
 from mesh.identity.wire import DIGEST_BYTES, decode_untrusted, encode
 
@@ -31,6 +32,7 @@ class Fact(IntEnum):
 
     REVOCATION = 0
     USE = 1
+    NOTICE = 2
 
 
 Fingerprint: TypeAlias = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
@@ -45,6 +47,8 @@ class Digest(msgspec.Struct, array_like=True, frozen=True, tag=1, forbid_unknown
     revocation_count: Count
     uses: Fingerprint
     use_count: Count
+    notices: Fingerprint
+    notice_count: Count
 
 
 class Buckets(msgspec.Struct, array_like=True, frozen=True, tag=2, forbid_unknown_fields=True):
@@ -100,7 +104,14 @@ class Show(msgspec.Struct, array_like=True, frozen=True, tag=9, forbid_unknown_f
     chain: Annotated[bytes, Meta(max_length=CHAIN_BYTES_MAX)]
 
 
-Message: TypeAlias = Digest | Buckets | Ids | Need | RevocationBatch | UseBatch | Renew | Renewal | Show
+class NoticeBatch(msgspec.Struct, array_like=True, frozen=True, tag=10, forbid_unknown_fields=True):
+    """Notices, each as it was signed."""
+
+    facts: Annotated[list[Annotated[bytes, Meta(max_length=NOTICE_BYTES_MAX)]], Meta(max_length=FACTS_MAX)]
+
+
+Batch: TypeAlias = RevocationBatch | UseBatch | NoticeBatch
+Message: TypeAlias = Digest | Buckets | Ids | Need | Batch | Renew | Renewal | Show
 
 _decoder: "msgspec.msgpack.Decoder[Message]" = msgspec.msgpack.Decoder(Message)
 encode_message = encode

@@ -28,7 +28,8 @@ from mesh.discovery.candidates import dial_order, is_lan
 from mesh.errors import Unavailable, WireError
 from mesh.identity.key import verify
 from mesh.identity.membership import Membership
-from mesh.identity.spread import Displaced, Renewed, Revoked, Shown, Spread, Tell
+from mesh.identity.notices import Notices
+from mesh.identity.spread import Displaced, Noticed, Renewed, Revoked, Shown, Spread, Tell
 from mesh.identity.spread import Output as SpreadOutput
 from mesh.link.connector import CONTROL_FRAME, Connector
 from mesh.link.control import Traversal
@@ -50,7 +51,7 @@ from mesh.model import NodeId, Role, Signer, short
 from mesh.nat.facts import NatFacts
 from mesh.node.presence import REACHABLE, UNREACHABLE, Presence
 from mesh.node.roll import Roll
-from mesh.node.steps import Keep, MeshSettings, Note, Output, Transmit
+from mesh.node.steps import Keep, MeshSettings, News, Note, Output, Transmit
 from mesh.node.ways import CallBack, Over, Way, stream_ways
 
 GOSSIP_FRAME = 2
@@ -78,8 +79,9 @@ class MeshCore:
         generation: int,
         now: float,
         unix_s: float,
+        notices: Notices | None = None,
     ) -> None:
-        """`owner` is the network's key when this node holds it."""
+        """`owner` is the network's key when this node holds it; `notices` are those that it kept."""
         inviter = Role.INVITER in membership.own_roles
         self.node = key.node_id
         self.membership = membership
@@ -88,7 +90,8 @@ class MeshCore:
         self.connector = Connector(
             self.node, random, entropy, lambda: self.candidates, lambda node: node in self.gossip.directory
         )
-        self.spread = Spread(membership, owner or (key if inviter else None), random, now)
+        self.notices = Notices(membership) if notices is None else notices
+        self.spread = Spread(membership, owner or (key if inviter else None), random, now, self.notices)
         self.book = RelayBook(settings.relay, entropy, now)
         self.presence = Presence(settings.port, settings.announce)
         self.place: Place | None = None
@@ -163,7 +166,7 @@ class MeshCore:
         self._settle(now)
 
     def membership_changed(self, now: float, unix_s: float) -> None:
-        """This node itself revoked somebody, or was renewed."""
+        """This node itself revoked somebody, was renewed, or says something else in its notices."""
         self.spread.announce(now)
         self._settle(now, unix_s)
 
@@ -352,7 +355,8 @@ class MeshCore:
                 self._from_connector(linked, now)
         if unix_s is not None and self.membership.version != self._version:
             self._version = self.membership.version
-            self._outputs.append(Keep())
+            self.notices.forget_ended(unix_s)
+            self._outputs += (Keep(), News())
             self._check_everybody(now, unix_s)
             self._settle(now, unix_s)
 
@@ -385,6 +389,8 @@ class MeshCore:
                 self._note("membership renewed")
             case Shown():
                 self.connector.show(output.peer, output.chain)
+            case Noticed():
+                self._outputs.append(News())
             case Revoked() | Displaced():
                 pass  # the membership's version says so, too
 

@@ -24,6 +24,7 @@ from mesh.discovery.store import PeersFile
 from mesh.errors import MeshError, RemoteError, Unavailable
 from mesh.identity.key import SecretKey
 from mesh.identity.membership import Membership
+from mesh.identity.notices import Notices
 from mesh.link.channel.service import Channel
 from mesh.link.client import dial
 from mesh.link.connection.service import Credentials, LinkRefused, SecureConnection, secure
@@ -42,7 +43,7 @@ from mesh.node.model import MeshStatus, NatStatus, PeerView, SecondOpinion
 from mesh.node.nat import Portmap, nat_status
 from mesh.node.servers import opinion_servers
 from mesh.node.speed.model import SPEED, SpeedResult
-from mesh.node.steps import Keep, MeshSettings, Note, Output, Transmit
+from mesh.node.steps import Keep, MeshSettings, News, Note, Output, Transmit
 from mesh.node.streams.service import PROBE, BulkStreams, Multiplexed, Service
 from mesh.node.traversal.service import TraversalShell
 from mesh.node.views import mesh_counters, mesh_status, peer_views
@@ -72,6 +73,8 @@ class MeshParts:
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
     no_portmap: str = "the program that runs this node does not want it"  # "": have the router open the port
+    notices: Notices | None = None  # those that this node kept; of the same membership
+    on_news: Callable[[], None] = lambda: None  # the notices changed, or whose are in force
 
 
 class MeshNode:
@@ -96,6 +99,7 @@ class MeshNode:
             generation=time.time_ns() // 1_000_000,
             now=now,
             unix_s=time.time(),
+            notices=parts.notices,
         )
         self.refusals = Refusals()
         self._owner = owner is not None
@@ -210,8 +214,13 @@ class MeshNode:
         self.core.set_place(place, trio.current_time())
         self._advance()
 
+    def say(self, payloads: Sequence[bytes]) -> None:
+        """What this node's notices say from now on; all members keep them. Raises StateError."""
+        if self.core.notices.say(self._credentials.key, payloads, time.time()):
+            self.membership_changed()
+
     def membership_changed(self) -> None:
-        """Somebody was revoked here, or this node renewed: spread it."""
+        """Somebody was revoked here, or this node renewed or said something: spread it."""
         self.core.membership_changed(trio.current_time(), time.time())
         self._advance()
 
@@ -348,6 +357,8 @@ class MeshNode:
                         channel.send(output.kind, output.data)
                 case Keep():
                     self._keep_wanted.set()
+                case News():
+                    self._parts.on_news()
                 case Heard() | Relayed():
                     self._on_path(output)
                 case Spliced() | NotOpened():

@@ -43,6 +43,11 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """The notices changed, or whose are in force: keep `MeshCore.notices`, and look what they say now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something to tell the operator: an event's name and what belongs to it."""
 
@@ -51,5 +56,17 @@ class Note:
 
 
 Output: TypeAlias = (
-    Dial | DialRelay | Transmit | Close | Probe | Spliced | NotOpened | Called | Heard | Relayed | Keep | Note
+    Dial
+    | DialRelay
+    | Transmit
+    | Close
+    | Probe
+    | Spliced
+    | NotOpened
+    | Called
+    | Heard
+    | Relayed
+    | Keep
+    | News
+    | Note
 )

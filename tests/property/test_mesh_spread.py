@@ -12,6 +12,7 @@ from mesh.identity.claim import Chain
 from mesh.identity.invite import Terms, enrol, make_invite
 from mesh.identity.key import SecretKey
 from mesh.identity.membership import Membership, found_network
+from mesh.identity.notice import make_notice
 from mesh.identity.revocation import Revocation, Revoked, make_revocation
 from mesh.identity.spread import Spread, Tell
 from mesh.identity.spread_message import (
@@ -21,6 +22,7 @@ from mesh.identity.spread_message import (
     Ids,
     Message,
     Need,
+    NoticeBatch,
     Renew,
     Renewal,
     RevocationBatch,
@@ -52,15 +54,20 @@ INVITE = make_invite(
 CHAINS = [enrol(INVITE, key(name).node_id, name, NOW + at).chain for at, name in enumerate("abcdefgh")]
 PEER = CHAINS[0]
 REVOCATIONS = [make_revocation(OWNER, Revoked(bytes([at]) * 32, NOW, at)) for at in range(4)]
+NOTICES = [
+    make_notice(key(name), chain, 0, NOW * 1000, b"says") for name, chain in zip("abc", CHAINS, strict=False)
+]
 
 ID = st.binary(min_size=16, max_size=16)
 IDS = st.lists(ID, max_size=5).map(b"".join)
 FACT = st.sampled_from(list(Fact))
 COUNT = st.integers(0, 1 << 32)
 CHAIN = st.sampled_from([chain.data for chain in CHAINS]) | st.binary(max_size=50)
+NOTICE = st.sampled_from([one.data for one in NOTICES]) | st.binary(max_size=50)
 REVOCATION = st.sampled_from([one.data for one in REVOCATIONS]) | st.binary(max_size=50)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Digest, ID, COUNT, ID, COUNT),
+    st.builds(Digest, ID, COUNT, ID, COUNT, ID, COUNT),
+    st.builds(NoticeBatch, st.lists(NOTICE, max_size=4)),
     st.builds(Buckets, FACT, ID.map(lambda one: one * 256)),
     st.builds(Ids, FACT, st.binary(max_size=1), IDS),
     st.builds(Need, FACT, IDS),

@@ -193,3 +193,40 @@ def test_files_cannot_grow(tmp_path: Path) -> None:
     database = Database(tmp_path)
     assert len(database.keyring()) == 0
     database.close()
+
+
+def test_keys_of_an_older_version_are_for_the_network(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / store.DATABASE)
+    connection.executescript(store.MIGRATIONS[0] + "PRAGMA user_version = 1;")
+    connection.execute("INSERT INTO stream_keys VALUES ('abcdefgh', ?, '*', 'old', 1, 2)", (bytes(32),))
+    connection.commit()
+    connection.close()
+    database = Database(tmp_path)
+    [key] = database.keyring().all()
+    assert (key.label, key.local, key.maker) == ("old", False, b"")
+    database.close()
+
+
+def test_local_keys_are_so_after_a_restart_and_are_not_counted_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.keys, "SHARED_MAX", 1)
+    database = Database(tmp_path)
+    database.new_key("*", "shared")
+    with pytest.raises(ValueError, match="--local"):
+        database.new_key("*", "too many")
+    database.new_key("*", "local", local=True)
+    database.close()
+    database = Database(tmp_path)
+    assert {key.label: key.local for key in database.keyring().all()} == {"shared": False, "local": True}
+    database.close()
+
+
+def test_notices_are_kept_by_network(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    database.keep_notices(b"one", {(b"a", 0): b"first", (b"a", 1): b"second", (b"b", 0): b"third"}, ())
+    database.keep_notices(b"one", {(b"a", 0): b"newer"}, [(b"b", 0)])
+    assert sorted(database.notices(b"one")) == [b"newer", b"second"]
+    database.keep_notices(b"two", {}, ())
+    assert database.notices(b"one") == []
+    database.close()

@@ -22,7 +22,7 @@ from fwnode.admin.service import Api
 from fwnode.config import Config
 from fwnode.errors import StoreError
 from fwnode.gate import NodeGate
-from fwnode.keys import Keyring
+from fwnode.keys import Keyring, StreamKey
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.password import hash_password
@@ -256,8 +256,43 @@ async def test_a_form_cannot_post(client: Client) -> None:
     assert answer.status == 415
 
 
+async def test_keys_of_other_nodes(client: Client) -> None:
+    local = (await client("POST", "/api/v1/keys", {"local": True})).json
+    assert local["local"] is True
+    attic, cellar = bytes([1]) * 32, bytes([2]) * 32
+    others = [
+        StreamKey("aaaaaaaa", attic, "cam-*", "", 1, maker=attic, maker_name="attic"),
+        StreamKey("bbbbbbbb", attic, "*", "", 2, maker=attic, maker_name="attic"),
+        StreamKey("bbbbbbbb", cellar, "*", "", 3, maker=cellar, maker_name="cellar"),
+    ]
+    client.ring.set_foreign(others)
+    listed = (await client("GET", "/api/v1/keys")).json["keys"]
+    assert [(key["id"], key["node_name"], key["made_here"], key["local"]) for key in listed] == [
+        (local["id"], listed[0]["node_name"], True, True),
+        ("aaaaaaaa", "attic", False, False),
+        ("bbbbbbbb", "attic", False, False),
+        ("bbbbbbbb", "cellar", False, False),
+    ]
+    assert listed[1]["node"] == attic.hex()
+    answer = await client("DELETE", "/api/v1/keys/aaaaaaaa")
+    assert (answer.status, answer.json["error"]) == (409, "made_elsewhere")
+    assert "attic (01010101)" in answer.json["message"] and "owner" in answer.json["message"]
+    answer = await client("DELETE", "/api/v1/keys/bbbbbbbb")
+    assert (answer.status, answer.json["error"]) == (409, "ambiguous")
+    assert f"bbbbbbbb@{cellar.hex()[:16]}" in answer.json["message"]
+    assert len(client.ring.foreign()) == 3
+
+    # With the owner key, which comes with a network that is made here.
+    assert (await client("POST", "/api/v1/network/invites", {})).status == 201
+    assert (await client("DELETE", f"/api/v1/keys/bbbbbbbb@{cellar.hex()[:16]}")).status == 204
+    assert [key.maker_name for key in client.ring.foreign()] == ["attic", "attic"]
+    assert client.node.network.membership.revocations.is_revoked(cellar)
+    assert (await client("DELETE", "/api/v1/keys/bbbbbbbb")).status == 204
+    assert (await client("DELETE", "/api/v1/keys/bbbbbbbb")).status == 404
+
+
 async def test_a_full_disk_changes_nothing(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, local: bool) -> None:
         raise StoreError("disk is full: free some space")
 
     monkeypatch.setattr(client.database, "new_key", full)

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,11 +27,14 @@ from fwnode.observe.probe import process_usage
 from fwnode.peering import service
 from fwnode.peering.server import bind_mesh
 from fwnode.peering.service import Peering
+from fwnode.sharing.service import KeySharing
+from fwnode.store import Database
 from media.ingest.gate import PublishRequest
 from media.net.reactor import Reactor
 from mesh.discovery.mdns.names import MdnsOwn
 from mesh.discovery.store import FILE_NAME, PeersFile
 from mesh.identity.invite import Terms
+from mesh.identity.notices import Notices
 from mesh.identity.store import MEMBERSHIP, IdentityStore
 from mesh.node.model import PeerView
 from mesh.node.service import MeshNode
@@ -89,9 +92,10 @@ class Home:
     @asynccontextmanager
     async def run(self) -> AsyncIterator["Home"]:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Peering(self.node).run, self.sock)
-            yield self
-            nursery.cancel_scope.cancel()
+            with closing(Database(self.folder)) as database:
+                nursery.start_soon(Peering(self.node, KeySharing(self.node, database)).run, self.sock)
+                yield self
+                nursery.cancel_scope.cancel()
 
     def invite(self) -> str:
         return self.network.invite(Terms(), (self.address,)).carry_out().line()
@@ -290,7 +294,10 @@ def test_the_router_is_asked_where_the_mesh_listens_everywhere(
     attic.invite()
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
         sock.bind((host, 0))
-        parts = Peering(attic.node)._parts(attic.network.membership, sock)
+        membership = attic.network.membership
+        with closing(Database(attic.folder)) as database:
+            peering = Peering(attic.node, KeySharing(attic.node, database))
+            parts = peering._parts(membership, Notices(membership), sock)
     assert parts.no_portmap == reason
 
 

@@ -12,6 +12,7 @@ from mesh.identity.catalogue import Catalogue
 from mesh.identity.claim import Chain, Link, make_chain
 from mesh.identity.invite import Terms
 from mesh.identity.membership import Membership
+from mesh.identity.notice import make_notice
 from mesh.identity.renewal import ANSWER_S, RENEW_AGAIN_S
 from mesh.identity.revocation import Revoked as Said
 from mesh.identity.revocation import make_revocation
@@ -25,6 +26,7 @@ from mesh.identity.spread import (
     SEND_BYTES_PER_S,
     WHOLE_IDS,
     Displaced,
+    Noticed,
     Output,
     Renewed,
     Revoked,
@@ -39,6 +41,7 @@ from mesh.identity.spread_message import (
     Fact,
     Ids,
     Need,
+    NoticeBatch,
     Renew,
     Renewal,
     RevocationBatch,
@@ -527,6 +530,126 @@ def test_an_older_claim_that_crossed_is_not_shown(network: Any) -> None:
 
 
 # --- catalogues
+
+
+def say(simulation: Simulation, name: str, *payloads: bytes) -> None:
+    """A node, by the name of its key, says this and nothing else."""
+    key = simulation.network.key(name)
+    spread = simulation.spreads[key.node_id]
+    spread.notices.say(key, payloads, simulation.unix_s)
+    spread.announce(simulation.now)
+    simulation.drain(key.node_id)
+
+
+def heard(simulation: Simulation) -> set[tuple[bytes, ...]]:
+    """What all nodes know that is said: one element when all know the same."""
+    tables = [spread.notices.in_force(simulation.unix_s) for spread in simulation.spreads.values()]
+    return {tuple(notice.payload for notice in table) for table in tables}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_notice_reaches_all_at_once_and_is_taken_back_at_once(network: Any, seed: int) -> None:
+    simulation = Simulation(network, seed)
+    simulation.random_graph(members(simulation, 39), 40)
+    simulation.run(5)
+    for payload in (b"a key", b""):
+        say(simulation, "n5", payload)
+        began = simulation.now
+        while len(heard(simulation)) > 1:
+            simulation.run(0.05)
+        assert heard(simulation) == {(payload,) if payload else ()}
+        print(f"known by 40 nodes after {simulation.now - began:.2f} s at 10 to 200 ms a hop")
+        assert simulation.now - began < 2.0
+    assert all(any(isinstance(event, Noticed) for event in events) for events in simulation.events.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_taken_back_stays_so_after_a_partition(network: Any, seed: int) -> None:
+    """Who was cut off, or learned the old from one who was, is told; nothing old comes back."""
+    simulation = Simulation(network, seed)
+    nodes = members(simulation, 12)
+    halves = nodes[:6], nodes[6:]
+    for half in halves:
+        simulation.random_graph(half, 4)
+    simulation.link(nodes[1], nodes[7])
+    say(simulation, "n0", b"one", b"two")
+    simulation.run(3)
+    assert heard(simulation) == {(b"one", b"two")}
+    simulation.unlink(nodes[1], nodes[7])
+    say(simulation, "n0", b"", b"two", b"three")
+    simulation.run(3)
+    assert heard(simulation) == {(b"one", b"two"), (b"two", b"three")}
+    simulation.link(nodes[2], nodes[9])
+    simulation.run(3)
+    assert heard(simulation) == {(b"two", b"three")}
+
+
+def test_lost_notices_are_repaired(network: Any) -> None:
+    simulation = Simulation(network, 3)
+    simulation.random_graph(members(simulation, 12), 8)
+    simulation.run(5)
+    simulation.loss = 1.0
+    say(simulation, "n3", b"one")
+    simulation.run(1)
+    simulation.loss = 0.3
+    say(simulation, "n7", b"two")
+    simulation.run(10 * REPAIR_S)
+    assert [set(payloads) for payloads in heard(simulation)] == [{b"one", b"two"}]
+
+
+def test_a_first_comparison_that_was_lost_is_made_again_soon(network: Any) -> None:
+    simulation = Simulation(network)
+    a, b = members(simulation, 1)
+    say(simulation, "n0", b"one")
+    simulation.loss = 1.0
+    simulation.link(a, b)
+    simulation.loss = 0.0
+    simulation.run(2)
+    assert heard(simulation) == {(b"one",)}
+
+
+def test_a_revoked_author_is_heard_nowhere(network: Any) -> None:
+    simulation = Simulation(network)
+    nodes = members(simulation, 6)
+    simulation.random_graph(nodes, 3)
+    say(simulation, "n2", b"one")
+    simulation.run(3)
+    simulation.memberships[nodes[0]].revoke(network.owner, nodes[3], int(simulation.unix_s))
+    simulation.spreads[nodes[0]].announce(simulation.now)
+    simulation.drain(nodes[0])
+    simulation.run(3)
+    assert heard(simulation) == {()}
+    simulation.run(4 * REPAIR_S)
+    assert {len(spread.notices) for spread in simulation.spreads.values()} == {0}
+
+
+def test_a_forged_notice_costs_the_link_in_the_end(network: Any) -> None:
+    simulation, owner, member = pair(network)
+    chain = simulation.memberships[owner].own
+    spread = simulation.spreads[owner]
+    for at in range(FORGED_MAX + 1):
+        forged = make_notice(network.key("n0"), chain, 0, int(simulation.unix_s * 1000) + at, b"forged")
+        message = encode_message(NoticeBatch([forged.data]))
+        if at < FORGED_MAX:
+            spread.receive(member, message, simulation.now, simulation.unix_s)
+    with pytest.raises(WireError, match="not true"):
+        spread.receive(member, message, simulation.now, simulation.unix_s)
+    assert spread.counters.refused == FORGED_MAX + 1 and not len(spread.notices)
+
+
+def test_what_a_hundred_keys_cost_when_nothing_happens(network: Any) -> None:
+    """Two pages of keys, ten neighbours: what is sent in an hour."""
+    simulation = Simulation(network)
+    nodes = members(simulation, 10)
+    for node in nodes[1:]:
+        simulation.link(nodes[0], node)
+    say(simulation, "n0", bytes(4000), bytes(1500))
+    simulation.run(10)
+    simulation.sent.clear()
+    simulation.run(3600)
+    idle = sum(len(tell.data) for source, tell in simulation.sent if source == nodes[1]) / 3600
+    print(f"{idle:.2f} bytes/s from a node that has nothing to say")
+    assert idle < 5
 
 
 def test_catalogue() -> None:
