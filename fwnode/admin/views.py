@@ -7,6 +7,7 @@ import msgspec
 from fwnode.config import SETTINGS, Config
 from fwnode.keys import ANY_STREAM, LABEL_LENGTH_MAX, StreamKey
 from fwnode.network import Expelled, Joined
+from fwnode.workers.crew import WorkerStatus
 from media.track.stream import StreamStatistics
 from mesh.identity.claim import NAME_LENGTH_MAX, NAME_RULE, USES_MAX, to_roles
 from mesh.identity.invite import EXPIRES_S, EXPIRES_S_MAX, EXPIRES_S_MIN, SEEDS_MAX, Invite, Terms
@@ -55,6 +56,9 @@ class NodeStatus(msgspec.Struct, frozen=True):
     faults: Annotated[dict[str, int], Described(description="Connections that ended badly, by kind.")]
     memory_bytes: Annotated[int, Described(description="Resident memory of the process.")]
     cpu_s: Annotated[float, Described(description="CPU time of the process, children not included.")]
+    workers: Annotated[
+        list[WorkerStatus], Described(description="Processes that deliver beside it; totals include theirs.")
+    ]
 
 
 class StreamList(msgspec.Struct, frozen=True):

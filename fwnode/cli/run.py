@@ -15,6 +15,7 @@ METAVARS = {
     "https_cert": "FILE",
     "https_key": "FILE",
     "drain_s": "SECONDS",
+    "workers": "N",
 }
 
 
@@ -51,6 +52,7 @@ def run(
     seed: Annotated[list[str] | None, _option("seed")] = None,
     admin: Annotated[str | None, _option("admin")] = None,
     demo: Annotated[bool | None, _option("demo")] = None,
+    workers: Annotated[str | None, _option("workers")] = None,
     drain_s: Annotated[str | None, _option("drain_s")] = None,
     assignments: Set = None,
     ready_file: Annotated[
@@ -75,6 +77,7 @@ def run(
         "seed": ",".join(seed) if seed else None,
         "admin": admin,
         "demo": demo,
+        "workers": workers,
         "drain_s": drain_s,
     }
     loaded = settings.load(config, options, assignments)

@@ -20,13 +20,14 @@ class LoadMeter:
         self._node = node
         self._cpu_s = cpu_s
         self._cores = cores
-        self._before = (node.reactor.now(), cpu_s(), node.reactor.bytes_out)
+        self._before = (node.reactor.now(), cpu_s() + node.crew.cpu_s, node.bytes_out)
         self._cpu = 0.0
         self._uplink_bps = 0
 
     def measure(self) -> Load:
         """Load now."""
-        now, cpu_s, bytes_out = self._node.reactor.now(), self._cpu_s(), self._node.reactor.bytes_out
+        now, bytes_out = self._node.reactor.now(), self._node.bytes_out
+        cpu_s = self._cpu_s() + self._node.crew.cpu_s
         before_s, before_cpu_s, before_bytes = self._before
         took_s = now - before_s
         if took_s >= MEAN_S:
