@@ -58,7 +58,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     cpu_s: Annotated[float, Described(description="CPU time of the process, children not included.")]
     workers: Annotated[
         list[WorkerStatus], Described(description="Processes that deliver beside it; totals include theirs.")
-    ]
+    ] = []
 
 
 class StreamList(msgspec.Struct, frozen=True):

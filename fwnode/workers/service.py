@@ -114,6 +114,7 @@ class _Place:
         finally:
             worker.state = WorkerState.WAITING
             link.abort()
+            ours.close()  # the reactor may end before its turn to do so
             await _end(child)
             self._crew.retire(worker)
 
