@@ -66,6 +66,7 @@ class Lending:
         self.history_us = history_us
         self.vouchers = Vouchers(streams, now)
         self.links: dict[WorkerLink, None] = {}
+        self.draining = False
         self._told = b""
         streams.subscribe(self._changed)
 
@@ -94,6 +95,7 @@ class Lending:
 
     def drain(self) -> None:
         """The node is about to stop."""
+        self.draining = True
         self.say(Drain())
 
     def renew(self) -> None:
@@ -130,6 +132,8 @@ class WorkerLink:
         self._posters: dict[int, _PosterReply] = {}
         self.send(encode(start))
         self.send(lending.catalog())
+        if lending.draining:
+            self.send(encode(Drain()))
         lending.links[self] = None
 
     def send(self, frame: bytes) -> None:

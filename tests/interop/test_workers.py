@@ -4,6 +4,7 @@ import http.client
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,6 +269,36 @@ def test_draining(start: StartNode, clips: Clips) -> None:
         response.close()
         viewers.close()
         assert node.process.wait(PATIENCE_S) == 0
+
+
+def test_a_stream_of_another_node(start: StartNode, clips: Clips) -> None:
+    """The first viewer of a worker has the agent fetch it; a name that nobody has is 404."""
+    origin = start("--name", "origin", ingest__open=True)
+    edge = start("--name", "edge", "--workers", str(WORKERS))
+    edge.cli("join", origin.cli_json("invite")["invite"])
+    await_workers(edge)
+    with publishing(origin, clips.long, STREAM, to_the_end=False):
+
+        def told() -> bool:
+            peers = {peer["name"]: peer for peer in edge.cli_json("peers")["peers"]}
+            return STREAM in peers.get("origin", {"streams": []})["streams"]
+
+        until(told, "the edge knows who has the stream")
+        viewers = Viewers(edge)
+        for path in ("/live/nobody/index.m3u8", "/live/nobody.ts"):
+            assert {status for status, _ in viewers.fetch(path).values()} == {404}, path
+        assert {status for status, _ in viewers.fetch(FOLDER + "index.m3u8").values()} == {200}
+        assert decoded_frames(edge.url(f"/live/{STREAM}.ts"), seconds=1) >= FPS - 1
+        assert (edge.stream(STREAM) or {})["source"]["protocol"] == "mesh"
+        viewers.close()
+        fetches = [line for line in edge.log() if line["event"] == "stream fetched"]
+        assert len(fetches) == 1
+
+
+def test_a_worker_knows_nothing_of_the_network() -> None:
+    script = "import sys, fwnode.workers.worker; print([m for m in sys.modules if m.startswith('mesh')])"
+    done = run(sys.executable, "-c", script)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 def test_a_port_that_is_shared_is_taken(node: LiveNode, tmp_path: Path) -> None:

@@ -321,6 +321,13 @@ def test_a_worker_that_dies_waits_for_no_poster(agent, pair, clock):
     assert agent.posters.waiting == 0 and agent.posters.queued == 0
 
 
+def test_a_worker_that_starts_late_drains_too(agent, connect):
+    agent.lending.drain()
+    pair = connect(2)
+    pair.carry()
+    assert "drain" in pair.noted
+
+
 def test_what_the_agent_says(agent, pair):
     agent.lending.drain()
     agent.lending.renew()
