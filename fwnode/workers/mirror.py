@@ -111,17 +111,23 @@ class Mirror:
         counts: Callable[[], Counts],
         log: Log,
         *,
+        on_begin: Callable[[], None],
         on_drain: Callable[[], None],
         on_renew: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
-        """`counts` are this process's; `on_lost`: the agent is gone, or lets this worker go."""
+        """`counts` are this process's.
+
+        `on_begin`: it is known what there is, and viewers may come; `on_lost`: the agent is gone, or
+        lets this worker go.
+        """
         self.visits = Visits()
         self._streams = streams
         self._unix_us = unix_us
         self._counts = counts
         self._log = log
         self._on = {Drain: on_drain, Renew: on_renew}
+        self._on_begin: Callable[[], None] | None = on_begin
         self._on_lost = on_lost
         self._transport: Transport | None = None
         self._reader = worker_reader()
@@ -168,7 +174,6 @@ class Mirror:
     def start(self, transport: Transport, now: float) -> "Mirror":
         """The socket is there: a ProtocolFactory."""
         self._transport = transport
-        self._say(Ready())
         self.on_deadline(now)
         return self
 
@@ -200,10 +205,7 @@ class Mirror:
     def _hear(self, message: ToWorker, now: float) -> None:
         match message:
             case Catalog():
-                self._elsewhere = message.elsewhere
-                self._catalog = {entry.name: entry for entry in message.entries}
-                for name in self._streams.awaited():
-                    self._streams.find(name, now)
+                self._take_catalog(message, now)
             case Asked():
                 for resume in self._held.pop(message.name, {}).values():
                     self._held_count -= 1
@@ -222,6 +224,16 @@ class Mirror:
                 raise WireError("a second start")
             case Drain() | Renew():
                 self._on[type(message)]()
+
+    def _take_catalog(self, catalog: Catalog, now: float) -> None:
+        self._elsewhere = catalog.elsewhere
+        self._catalog = {entry.name: entry for entry in catalog.entries}
+        for name in self._streams.awaited():
+            self._streams.find(name, now)
+        begin, self._on_begin = self._on_begin, None
+        if begin is not None:
+            begin()
+            self._say(Ready())
 
     def _take(self, media: Media, now: float) -> None:
         copy = self._copies.get(media.number)

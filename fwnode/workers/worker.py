@@ -52,6 +52,7 @@ class Process:
             lambda: time.time_ns() // 1000,
             self._counts,
             lambda event, stream, reason: structlog.get_logger().error(event, stream=stream, reason=reason),
+            on_begin=lambda: self._accept(listening),
             on_drain=self._drain,
             on_renew=self._renew,
             on_lost=self._lost.set,
@@ -71,7 +72,7 @@ class Process:
                 route.handler = self._mirror.asking_first(route.handler)
         self._http = HttpService(self._reactor, router)
         self._http.site.on_refused = log_refused_request
-        self._listeners = {option: self._listen(option, fd) for option, fd in listening.items()}
+        self._listeners: dict[str, Listener] = {}
 
     async def run(self, link: socket.socket) -> None:
         """Serve until the agent ends it or is gone."""
@@ -83,10 +84,13 @@ class Process:
             await self._lost.wait()
             nursery.cancel_scope.cancel()
 
-    def _listen(self, option: str, descriptor: int) -> Listener:
-        tls = self._tls if option == "https" else None
-        limit = self._start.delivery.connections_max
-        return self._http.serve(socket.socket(fileno=descriptor), tls=tls, limit=limit)
+    def _accept(self, listening: Mapping[str, int]) -> None:
+        """Take viewers in; not before it is known what there is for them."""
+        for option, descriptor in listening.items():
+            tls = self._tls if option == "https" else None
+            limit = self._start.delivery.connections_max
+            sock = socket.socket(fileno=descriptor)
+            self._listeners[option] = self._http.serve(sock, tls=tls, limit=limit)
 
     def _drain(self) -> None:
         self._draining = self._http.site.draining = True

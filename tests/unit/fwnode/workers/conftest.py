@@ -106,6 +106,7 @@ class Pair:
             lambda: 0,
             lambda: Counts(connections={"http": 1}, accepted=7, bytes_out=50),
             lambda event, stream, reason: self.noted.append(f"{event}: {reason}"),
+            on_begin=lambda: self.noted.append(f"begin with {len(list(self.mirror))}"),
             on_drain=lambda: self.noted.append("drain"),
             on_renew=lambda: self.noted.append("renew"),
             on_lost=lambda: self.noted.append("lost"),

@@ -321,6 +321,14 @@ def test_a_worker_that_dies_waits_for_no_poster(agent, pair, clock):
     assert agent.posters.waiting == 0 and agent.posters.queued == 0
 
 
+def test_viewers_are_taken_in_when_it_is_known_what_there_is(agent, connect):
+    agent.publish().send(3)
+    pair = connect(2)
+    assert not pair.noted
+    pair.carry()
+    assert pair.noted == ["begin with 1", "ready"]
+
+
 def test_a_worker_that_starts_late_drains_too(agent, connect):
     agent.lending.drain()
     pair = connect(2)
@@ -332,7 +340,7 @@ def test_what_the_agent_says(agent, pair):
     agent.lending.drain()
     agent.lending.renew()
     pair.carry()
-    assert sorted(pair.noted) == ["drain", "ready", "renew"]
+    assert sorted(pair.noted) == ["begin with 0", "drain", "ready", "renew"]
     pair.mirror.closed(pair.clock.now)
     assert pair.noted[-1] == "lost"
 
