@@ -44,6 +44,8 @@ from fwnode.peering.server import bind_mesh
 from fwnode.setting import OFF, split_addresses
 from fwnode.sharing.service import KeySharing
 from fwnode.store import Database, DataFolder, NodeFile, write_whole
+from fwnode.workers.lending import Lending
+from fwnode.workers.service import serve_workers
 from media.deliver.http.store import read_folder
 from media.deliver.pages import HLS_SCRIPT
 from media.deliver.poster.service import serve_posters
@@ -180,6 +182,8 @@ class Agent:
                     nursery.start_soon(
                         serve_posters, self._node.posters, self._reactor, self._services.journal.poster_failed
                     )
+                    if self._services.lending is not None:
+                        nursery.start_soon(self._deliver_beside, self._services.lending)
                     if self._config.demo:
                         nursery.start_soon(self._serve_demo)
                     code = await self._until_stopped(signals)
@@ -219,6 +223,16 @@ class Agent:
         if self._mesh_socket is not None and self._node.network.membership is not None:
             await trio.sleep(DEMO_WAIT_S)
         await serve_demo(self._node.streams, self._reactor, elsewhere=self._node.is_published_elsewhere)
+
+    async def _deliver_beside(self, lending: Lending) -> None:
+        await serve_workers(
+            self._node.crew,
+            lending,
+            self._reactor,
+            self._services.ports,
+            self._services.start,
+            own_pid=os.getpid(),
+        )
 
     async def _until_stopped(self, signals: AsyncIterator[int]) -> int:
         """Wait for a signal, then drain; returns the exit code."""
@@ -267,6 +281,8 @@ class Agent:
                 try:
                     await trio.to_thread.run_sync(tls.reload)
                     structlog.get_logger().info("certificate renewed", file=str(files[0]))
+                    if self._services.lending is not None:
+                        self._services.lending.renew()
                 except OSError as error:
                     structlog.get_logger().error("certificate not renewed", reason=str(error))
 

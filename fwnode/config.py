@@ -189,6 +189,16 @@ class Config(msgspec.Struct, frozen=True):
         ),
     ] = 0.0
     demo: Annotated[bool, Detail("Publish the built-in test stream `demo`.", option=True)] = False
+    workers: Annotated[
+        int,
+        Detail(
+            "Further processes that deliver by HTTP, as many as cores may be used; 0: the node does it.",
+            "",
+            0,
+            64,
+            option=True,
+        ),
+    ] = 0
     drain_s: Annotated[
         float,
         Detail(

@@ -2,22 +2,38 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from fwnode.config import Config
 from fwnode.gate import NodeGate
 from fwnode.keys import Keyring, StreamKey
 from fwnode.network import Network
 from fwnode.replication.model import Replicating
+from fwnode.workers.crew import Crew, add
+from fwnode.workers.wire import Counts, RouteCounts
 from media.deliver.http.router import Router
 from media.deliver.poster.posters import Posters
 from media.net.reactor import Reactor
-from media.net.server import Listener
 from media.track.registry import Streams
 from media.track.stream import StreamState
 
 REVOKED = "the stream key was revoked"
 NOT_VALID = "the stream key is not valid here any more: its node or the network's owner took it back"
 STOPPED_BY_OPERATOR = "the node's operator stopped this stream"
+
+
+class Bound(Protocol):
+    """A public listener; media.net.server.Listener is one."""
+
+    @property
+    def address(self) -> str:
+        """Bound, "host:port"."""
+
+    @property
+    def connections(self) -> int:
+        """Open ones."""
+
+    def close(self) -> None: ...
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,12 +48,13 @@ class Node:
     reactor: Reactor
     started_at: float  # monotonic seconds
     started_unix_s: int
-    listeners: dict[str, Listener] = dataclasses.field(default_factory=dict)  # public ones, by option
+    listeners: dict[str, Bound] = dataclasses.field(default_factory=dict)  # public ones, by option
     admin_address: str = ""  # bound, "host:port"
     mesh_address: str = ""  # the same, for other nodes
     router: Router = dataclasses.field(default_factory=Router)  # what the public HTTP listeners answer
     posters: Posters = dataclasses.field(default_factory=Posters)
     http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
+    crew: Crew = dataclasses.field(default_factory=Crew)  # processes that deliver beside this one
     draining: bool = False
     replication: Replicating | None = None  # while the node takes part in a network
     published_elsewhere: Callable[[str], bool] | None = None  # set while in a network
@@ -84,6 +101,29 @@ class Node:
     def is_published_elsewhere(self, name: str) -> bool:
         """Whether another node of the network publishes a stream of that name."""
         return self.published_elsewhere is not None and self.published_elsewhere(name)
+
+    @property
+    def bytes_out(self) -> int:
+        """Sent since the start, by the workers too."""
+        return self.reactor.bytes_out + self.crew.bytes_out
+
+    def counts(self) -> Counts:
+        """Of this process and its workers since the start; CPU and memory are the workers'."""
+        reactor = self.reactor.statistics()
+        routes = [
+            RouteCounts(route.name, route.requests, route.answers, route.bytes_out)
+            for route in self.router.routes
+        ]
+        own = Counts(
+            accepted=reactor.accepted,
+            refused=reactor.refused,
+            bytes_in=reactor.bytes_in,
+            bytes_out=reactor.bytes_out,
+            faults=reactor.faults,
+            requests_refused=self.http_refused,
+            routes=routes,
+        )
+        return add((own, self.crew.counts()))
 
     def stop_stream(self, name: str, reason: str = STOPPED_BY_OPERATOR) -> bool:
         """Disconnect a stream's publisher and end the stream; False when nobody publishes it."""

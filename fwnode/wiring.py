@@ -3,23 +3,28 @@
 from collections.abc import Callable, Mapping
 from random import Random
 
+import msgspec
+
 from fwnode.config import Config
+from fwnode.delivery import DeliverySettings, public_routes
 from fwnode.gate import NodeGate
 from fwnode.keys import Keyring
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.journal import Journal
+from fwnode.setting import OFF
+from fwnode.workers.crew import Crew
+from fwnode.workers.lending import Lending
+from fwnode.workers.server import SharedPort
+from fwnode.workers.wire import Start
 from media.bitstream.duration import frame_duration
 from media.container.feed import Feeds, FeedSettings
-from media.deliver.http.router import Router
+from media.deliver.audience import Audience
 from media.deliver.http.service import HttpService
-from media.deliver.live import Live
-from media.deliver.routes import Pages, has_hls_script, public_router
 from media.ingest.diagnosis.observer import Diagnosis
 from media.ingest.rtmp.model import RtmpSettings
 from media.ingest.rtmp.sessions import RtmpSessions
 from media.net.reactor import Reactor
-from media.net.store import MemoryFiles
 from media.net.tls import TlsSettings
 from media.track.marker import MarkerSettings
 from media.track.model import MICROSECONDS
@@ -48,12 +53,49 @@ def stream_settings(config: Config) -> RegistrySettings:
     )
 
 
+def delivery_settings(config: Config, player_files: Mapping[str, bytes]) -> DeliverySettings:
+    """What the settings say about delivery."""
+    return DeliverySettings(
+        node=config.name,
+        playlist_us=round(config.hls.window_s * MICROSECONDS),
+        held_us=stream_settings(config).stream.window_us,
+        flush_s=config.deliver.flush_ms / 1000 or None,
+        connections_max=config.limits.connections,
+        player_files=player_files,
+    )
+
+
+def worker_start(config: Config, delivery: DeliverySettings) -> Start:
+    """What each worker is told first: its share of what may come, and no more than it needs."""
+    share = -(-config.limits.connections // max(1, config.workers))
+    return Start(
+        worker=0,
+        delivery=msgspec.structs.replace(delivery, connections_max=share),
+        certificate=config.https_cert if config.https != OFF else "",
+        key=config.https_key if config.https != OFF else "",
+        log_level=config.log.level,
+        log_format=config.log.format,
+    )
+
+
 class Services:
     """The composed node, and what the agent does with it."""
 
-    def __init__(self, node: Node, journal: Journal, http: HttpService, rtmp: RtmpSessions) -> None:
+    def __init__(
+        self,
+        node: Node,
+        journal: Journal,
+        http: HttpService,
+        rtmp: RtmpSessions,
+        start: Start,
+        lending: Lending | None,
+    ) -> None:
+        """`start` and `lending` are for the workers; None: there are none."""
         self.node = node
         self.journal = journal
+        self.start = start
+        self.lending = lending
+        self.ports: dict[str, SharedPort] = {}  # listeners that the workers share
         self.tls: TlsSettings | None = None  # of the https listener
         self._http = http
         self._rtmp = rtmp
@@ -66,11 +108,19 @@ class Services:
         node, config = self.node, self.node.config
         address, limit = config.value(option), config.limits.connections
         if option == "rtmp":
-            listener = node.reactor.listen(address, self._rtmp, limit=limit, name=option)
-        else:
-            tls = self.tls if option == "https" else None
-            listener = self._http.listen(address, tls=tls, limit=limit)
-        node.listeners[option] = listener
+            node.listeners[option] = node.reactor.listen(address, self._rtmp, limit=limit, name=option)
+            return
+        tls = self.tls if option == "https" else None
+        if self.lending is None:
+            node.listeners[option] = self._http.listen(address, tls=tls, limit=limit)
+            return
+        port = SharedPort(
+            address,
+            config.workers,
+            lambda sock: self._http.serve(sock, tls=tls, limit=limit),
+            lambda: node.crew.connections(option),
+        )
+        node.listeners[option] = self.ports[option] = port
 
     def load_certificate(self) -> None:
         """Read the certificate of the https listener. Raises OSError."""
@@ -90,6 +140,8 @@ class Services:
         self.node.drain()
         self.node.gate.drain()
         self._http.site.draining = True
+        if self.lending is not None:
+            self.lending.drain()
         if "rtmp" in self.node.listeners:
             self.node.listeners["rtmp"].close()
         # To the same name: it may lead to another node by now.
@@ -132,32 +184,25 @@ def compose(
         on_refused=journal.publisher_refused,
     )
     node = Node(config, network, keyring, streams, gate, reactor, started_at, unix_us() // MICROSECONDS)
+    node.crew = Crew(config.workers)
     feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)
-    node.router = public_routes(node, feeds, player_files)
+    delivery, audience = delivery_settings(config, player_files), Audience()
+    node.router = public_routes(
+        delivery,
+        streams,
+        feeds,
+        node.posters,
+        reactor.call_at,
+        shown=streams,
+        ready=lambda: not node.draining,
+        audience=audience,
+    )
     http = HttpService(reactor, node.router)
     http.site.on_refused = journal.request_refused
     node.http_refused = http.site.refused
-    return Services(node, journal, http, rtmp)
-
-
-def public_routes(node: Node, feeds: Feeds, player_files: Mapping[str, bytes]) -> Router:
-    """Everything that the public HTTP listeners answer."""
-    config, reactor = node.config, node.reactor
-    window_us = round(config.hls.window_s * MICROSECONDS)
-    live = Live(
-        node.streams,
-        feeds,
-        node.posters,
-        window_us=window_us,
-        put_file=MemoryFiles().put,
-        call_at=reactor.call_at,
-    )
-    pages = Pages(
-        node.streams,
-        node=config.name,
-        hls_script=has_hls_script(player_files),
-        ready=lambda: not node.draining,
-    )
-    return public_router(live, pages, player_files)
+    lending = None
+    if config.workers:
+        lending = Lending(streams, node.posters, audience, history_us=delivery.held_us, now=reactor.now())
+    return Services(node, journal, http, rtmp, worker_start(config, delivery), lending)

@@ -214,7 +214,7 @@ class Api:
         return views.replication_view(self._node.replication, self._node.copies)
 
     def _status(self) -> views.NodeStatus:
-        node, reactor, usage = self._node, self._node.reactor.statistics(), process_usage()
+        node, counts, usage = self._node, self._node.counts(), process_usage()
         return views.NodeStatus(
             name=node.config.name,
             version=__version__,
@@ -229,15 +229,16 @@ class Api:
             publishers=node.publishers,
             viewers=node.viewers,
             connections=node.connections,
-            connections_accepted=reactor.accepted,
-            connections_refused=reactor.refused,
+            connections_accepted=counts.accepted,
+            connections_refused=counts.refused,
             publishers_refused=node.gate.refused,
-            bytes_in=reactor.bytes_in,
-            bytes_out=reactor.bytes_out,
-            faults=reactor.faults,
+            bytes_in=counts.bytes_in,
+            bytes_out=counts.bytes_out,
+            faults=counts.faults,
             memory_bytes=usage.memory_bytes,
             cpu_s=usage.cpu_s,
             edges=node.edges,
+            workers=node.crew.status(),
         )
 
 

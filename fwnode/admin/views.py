@@ -9,6 +9,7 @@ from fwnode.config import SETTINGS, Config
 from fwnode.keys import ANY_STREAM, LABEL_LENGTH_MAX, Keyring, StreamKey
 from fwnode.network import Expelled, Joined, Network
 from fwnode.replication.model import Counters, Replicating, StreamPlace, UplinkView
+from fwnode.workers.crew import WorkerStatus
 from media.track.stream import StreamStatistics
 from mesh.identity.claim import NAME_LENGTH_MAX, NAME_RULE, USES_MAX, to_roles
 from mesh.identity.invite import EXPIRES_S, EXPIRES_S_MAX, EXPIRES_S_MIN, SEEDS_MAX, Invite, Terms
@@ -58,6 +59,9 @@ class NodeStatus(msgspec.Struct, frozen=True):
     memory_bytes: Annotated[int, Described(description="Resident memory of the process.")]
     cpu_s: Annotated[float, Described(description="CPU time of the process, children not included.")]
     edges: Annotated[int, Described(description="Streams given to other nodes now.")] = 0
+    workers: Annotated[
+        list[WorkerStatus], Described(description="Processes that deliver beside it; totals include theirs.")
+    ] = []
 
 
 class StreamView(StreamStatistics, frozen=True):

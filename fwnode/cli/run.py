@@ -16,6 +16,7 @@ METAVARS = {
     "https_key": "FILE",
     "drain_s": "SECONDS",
     "uplink_mbps": "N",
+    "workers": "N",
 }
 
 
@@ -53,6 +54,7 @@ def run(
     admin: Annotated[str | None, _option("admin")] = None,
     uplink_mbps: Annotated[str | None, _option("uplink_mbps")] = None,
     demo: Annotated[bool | None, _option("demo")] = None,
+    workers: Annotated[str | None, _option("workers")] = None,
     drain_s: Annotated[str | None, _option("drain_s")] = None,
     assignments: Set = None,
     ready_file: Annotated[
@@ -78,6 +80,7 @@ def run(
         "admin": admin,
         "uplink_mbps": uplink_mbps,
         "demo": demo,
+        "workers": workers,
         "drain_s": drain_s,
     }
     loaded = settings.load(config, options, assignments)

@@ -30,5 +30,15 @@ def _lines(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("traffic", f"{size(answer['bytes_in'])} in, {size(answer['bytes_out'])} out"),
         ("process", f"{answer['pid']}, {size(answer['memory_bytes'])} of memory"),
+        *_workers(answer["workers"]),
         ("data", answer["data_dir"]),
     ]
+
+
+def _workers(workers: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    if not workers:
+        return []
+    serving = sum(worker["state"] == "serving" for worker in workers)
+    memory = sum(worker["memory_bytes"] for worker in workers)
+    restarts = sum(worker["restarts"] for worker in workers)
+    return [("workers", f"{serving} of {len(workers)} serve, {size(memory)} of memory, {restarts} restarts")]

@@ -55,7 +55,7 @@ class Journal:
 
     def request_refused(self, peer: str, fault: BadRequest) -> None:
         """Bytes that are no request, too much of one, or one that never ended."""
-        self._log.warning("request refused", peer=peer, status=fault.status, reason=str(fault))
+        log_refused_request(peer, fault)
 
     def report_findings(self, now: float) -> None:
         """What began or ceased to hurt viewers since the call before; call every few seconds."""
@@ -67,6 +67,12 @@ class Journal:
                     self._log.info("finding", **about, severity=finding.severity.value, fix=finding.fix)
                 else:
                     self._log.info("finding cleared", **about)
+
+
+def log_refused_request(peer: str, fault: BadRequest) -> None:
+    """A request that no handler saw."""
+    log: Any = structlog.get_logger()
+    log.warning("request refused", peer=peer, status=fault.status, reason=str(fault))
 
 
 def log_fault(kind: str, error: Exception, peer: str) -> None:

@@ -3,7 +3,8 @@
 import logging
 import re
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -63,13 +64,21 @@ def redact_text(text: str) -> str:
 
 
 def configure(
-    level: str, form: Literal["auto", "text", "json"], clock: Callable[[], float], out: TextIO | None = None
+    level: str,
+    form: Literal["auto", "text", "json"],
+    clock: Callable[[], float],
+    out: TextIO | None = None,
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Set logging up for this process; libraries that use `logging` come out the same way."""
+    """Set logging up for this process; libraries that use `logging` come out the same way.
+
+    `about` stands in every line.
+    """
     out = out or sys.stderr
     people = form == "text" or (form == "auto" and out.isatty())
     structlog.configure(
         processors=[
+            lambda logger, method, event: {**about, **event},
             structlog.processors.add_log_level,
             Repeats(clock),
             structlog.processors.format_exc_info,

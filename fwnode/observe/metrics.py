@@ -11,6 +11,7 @@ from fwnode import __version__
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.probe import ProcessUsage
+from fwnode.workers.crew import WorkerState
 from media.track.stream import StreamState, StreamStatistics
 from mesh.model import short
 from mesh.node.model import PeerView
@@ -39,6 +40,7 @@ class NodeCollector(Collector):
         yield from self._of_process()
         yield from self._of_node()
         yield from self._of_http()
+        yield from self._of_workers()
         yield from self._of_posters()
         yield from self._of_streams()
         yield from _of_mesh(self._node.network)
@@ -51,22 +53,22 @@ class NodeCollector(Collector):
         yield _gauge("process_start_time_seconds", "Unix time.", (), [((), self._node.started_unix_s)])
 
     def _of_node(self) -> Iterator[Metric]:
-        node, reactor = self._node, self._node.reactor.statistics()
+        node, counts = self._node, self._node.counts()
         yield _gauge("fwnode_info", "Version.", ("version", "name"), [((__version__, node.config.name), 1)])
         yield _gauge("fwnode_draining", "1 while the node stops.", (), [((), node.draining)])
         open_now = [((option,), listener.connections) for option, listener in node.listeners.items()]
         yield _gauge("fwnode_connections", "Open connections.", ("listener",), open_now)
-        yield _counter("fwnode_connections_accepted", "Connections accepted.", (), [((), reactor.accepted)])
+        yield _counter("fwnode_connections_accepted", "Connections accepted.", (), [((), counts.accepted)])
         yield _counter(
-            "fwnode_connections_refused", "Connections turned away by a limit.", (), [((), reactor.refused)]
+            "fwnode_connections_refused", "Connections turned away by a limit.", (), [((), counts.refused)]
         )
-        yield _counter("fwnode_received_bytes", "Bytes received.", (), [((), reactor.bytes_in)])
-        yield _counter("fwnode_sent_bytes", "Bytes sent.", (), [((), reactor.bytes_out)])
+        yield _counter("fwnode_received_bytes", "Bytes received.", (), [((), counts.bytes_in)])
+        yield _counter("fwnode_sent_bytes", "Bytes sent.", (), [((), counts.bytes_out)])
         yield _counter(
             "fwnode_connection_faults",
             "Connections that ended badly, by kind.",
             ("kind",),
-            [((kind,), count) for kind, count in sorted(reactor.faults.items())],
+            [((kind,), count) for kind, count in sorted(counts.faults.items())],
         )
         yield _counter(
             "fwnode_publishers_refused",
@@ -76,7 +78,8 @@ class NodeCollector(Collector):
         )
 
     def _of_http(self) -> Iterator[Metric]:
-        routes = self._node.router.routes
+        counts = self._node.counts()
+        routes = counts.routes
         requests = [((route.name,), route.requests) for route in routes]
         yield _counter("fwnode_http_requests", "Requests by route.", ("route",), requests)
         answers = [
@@ -86,10 +89,20 @@ class NodeCollector(Collector):
             if count
         ]
         yield _counter("fwnode_http_answers", "Answers by route.", ("route", "status"), answers)
-        refused = [((str(status),), count) for status, count in sorted(self._node.http_refused.items())]
+        refused = [((str(status),), count) for status, count in sorted(counts.requests_refused.items())]
         yield _counter("fwnode_http_refused", "Broken requests, by answer.", ("status",), refused)
         body = [((route.name,), route.bytes_out) for route in routes]
         yield _counter("fwnode_http_body_bytes", "Bodies sent, streams not included.", ("route",), body)
+
+    def _of_workers(self) -> Iterator[Metric]:
+        workers = [((str(worker.number),), worker) for worker in self._node.crew.status()]
+        if not workers:
+            return
+        labels = ("worker",)
+        serving = [(key, worker.state is WorkerState.SERVING) for key, worker in workers]
+        yield _gauge("fwnode_worker_serving", "1 while it accepts viewers.", labels, serving)
+        for name, kind, text, field in WORKER_METRICS:
+            yield kind(f"fwnode_worker_{name}", text, labels, [(k, getattr(w, field)) for k, w in workers])
 
     def _of_posters(self) -> Iterator[Metric]:
         posters = self._node.posters
@@ -254,3 +267,13 @@ def _filled(family: GaugeMetricFamily | CounterMetricFamily, samples: Samples) -
     for labels, value in samples:
         family.add_metric(labels, float(value))
     return family
+
+
+WORKER_METRICS = (
+    ("restarts", _counter, "Times that its process was started again.", "restarts"),
+    ("connections", _gauge, "Open connections.", "connections"),
+    ("connections_accepted", _counter, "Connections accepted by its process.", "connections_accepted"),
+    ("sent_bytes", _counter, "Bytes sent by its process.", "bytes_out"),
+    ("resident_memory_bytes", _gauge, "Resident memory.", "memory_bytes"),
+    ("cpu_seconds", _counter, "CPU time of its process.", "cpu_s"),
+)

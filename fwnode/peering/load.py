@@ -25,13 +25,14 @@ class LoadMeter:
         self._cpu_s = cpu_s
         self._cores = cores
         self._mesh_bytes_out = mesh_bytes_out
-        self._before = (node.reactor.now(), cpu_s(), self._bytes_out())
+        self._before = (node.reactor.now(), cpu_s() + node.crew.cpu_s, self._bytes_out())
         self._cpu = 0.0
         self._uplink_bps = 0
 
     def measure(self) -> Load:
         """Load now."""
-        now, cpu_s, bytes_out = self._node.reactor.now(), self._cpu_s(), self._bytes_out()
+        now, bytes_out = self._node.reactor.now(), self._bytes_out()
+        cpu_s = self._cpu_s() + self._node.crew.cpu_s
         before_s, before_cpu_s, before_bytes = self._before
         took_s = now - before_s
         if took_s >= MEAN_S:
@@ -48,7 +49,7 @@ class LoadMeter:
         )
 
     def _bytes_out(self) -> int:
-        return self._node.reactor.bytes_out + self._mesh_bytes_out()
+        return self._node.bytes_out + self._mesh_bytes_out()
 
     def _told_uplink_bps(self) -> int:
         """With what was promised to edges and has not left yet: others ask what is free."""

@@ -68,7 +68,7 @@ class Replication:
             self._origins,
             self._fetching.copy_of,
             self._clock,
-            uplink=Uplink(budget_bps, lambda: node.reactor.bytes_out + mesh.bytes_out),
+            uplink=Uplink(budget_bps, lambda: node.bytes_out + mesh.bytes_out),
             sign=sign,
             counters=self._counters,
         )

@@ -6,6 +6,7 @@ except on a WebSocket, which may wait for the stream to begin.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -17,7 +18,7 @@ from media.deliver.http.reply import Reply, Sink
 from media.deliver.http.request import Request
 from media.deliver.http.response import Response, plain_error
 from media.deliver.http.websocket import Opcode, WebSocketSink, websocket_frame
-from media.deliver.poster.posters import Posters
+from media.deliver.poster.posters import Waiter
 from media.errors import Refused
 from media.package.playlist import codec_string, mime_type
 from media.track.model import Packet
@@ -34,6 +35,23 @@ NO_OBJECT = plain_error(404, "there is nothing at this address")
 ANY_PLAYLIST = Directives()
 
 
+class PosterSource(Protocol):
+    """Where posters come from; media.deliver.poster.posters.Posters makes them here."""
+
+    def ask(self, streams: Streams, name: str, reply: Waiter, now: float) -> bool:
+        """Answer with a stream's poster, now or later; False, without an answer: there is no such stream."""
+
+
+class Attendance(Protocol):
+    """Who counts viewers by HLS; see Audience."""
+
+    def __len__(self) -> int: ...
+
+    def seen(self, stream: Stream, session: str, now: float) -> None: ...
+
+    def sweep(self, now: float) -> None: ...
+
+
 class Live:
     """Answers GET below /live/."""
 
@@ -41,14 +59,18 @@ class Live:
         self,
         streams: Streams,
         feeds: Feeds,
-        posters: Posters,
+        posters: PosterSource,
         *,
         window_us: int,
         put_file: PutFile,
         call_at: CallAt,
+        audience: Attendance | None = None,
     ) -> None:
-        """`window_us` is the length of media playlists; for `put_file` see HlsStream."""
-        self.audience = Audience()
+        """`window_us` is the length of media playlists; for `put_file` see HlsStream.
+
+        `audience` is told of viewers by HLS; without it they are counted here.
+        """
+        self.audience: Attendance = Audience() if audience is None else audience
         self._streams = streams
         self._feeds = feeds
         self._posters = posters
@@ -138,11 +160,8 @@ class Live:
             self._sweeper = self._call_at(now + HLS_IDLE_S / 4, self._sweep)
 
     def _poster(self, request: Request, reply: Reply, name: str) -> None:
-        stream = self._streams.find(name, request.now)
-        if stream is None or stream.state is StreamState.ENDED:
+        if not self._posters.ask(self._streams, name, reply, request.now):
             reply.send(NO_STREAM)
-        else:
-            self._posters.answer(stream, reply, request.now)
 
     def _progressive(self, request: Request, reply: Reply, file: str) -> None:
         name, _, form = file.rpartition(".")

@@ -1,6 +1,7 @@
 """The public listener's addresses, bound to what answers them. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from media.deliver.http.reply import Reply
 from media.deliver.http.request import Request
@@ -17,7 +18,7 @@ from media.deliver.pages import (
     home_page,
     watch_page,
 )
-from media.track.registry import STREAM_NAME, Streams
+from media.track.registry import STREAM_NAME
 from media.track.stream import StreamState
 
 HTML = "text/html; charset=utf-8"
@@ -26,10 +27,25 @@ SHOWN = (StreamState.LIVE, StreamState.LINGERING, StreamState.STARTING)
 NO_SUCH_NAME = error(404, "not_found", "a stream's name has only lower-case letters, digits, - and _")
 
 
+class Shown(Protocol):
+    """What the home page shows of a stream."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def state(self) -> StreamState: ...
+
+    @property
+    def viewers(self) -> Mapping[str, int]: ...
+
+
 class Pages:
     """Home, watch and embed pages, and the health check."""
 
-    def __init__(self, streams: Streams, *, node: str, hls_script: bool, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, streams: Iterable[Shown], *, node: str, hls_script: bool, ready: Callable[[], bool]
+    ) -> None:
         """`hls_script`: hls.js was fetched at set-up; `ready` is False while the node drains."""
         self._streams = streams
         self._node = node

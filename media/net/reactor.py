@@ -97,9 +97,21 @@ class Reactor:
 
         `limit` bounds the connections of this listener. Raises OSError with a useful text.
         """
+        return self.serve(bind(address), factory, tls=tls, limit=limit, name=name)
+
+    def serve(
+        self,
+        sock: socket.socket,
+        factory: ProtocolFactory,
+        *,
+        tls: TlsSettings | None = None,
+        limit: int,
+        name: str,
+    ) -> Listener:
+        """As `listen`, on a listening, non-blocking socket, which is the listener's from now on."""
         if tls is not None:
             factory = secured(factory, tls)
-        return Listener(bind(address), factory, self, limit=limit, name=name)
+        return Listener(sock, factory, self, limit=limit, name=name)
 
     def adopt(
         self, sock: socket.socket, factory: ProtocolFactory, on_gone: Callable[[], None] = lambda: None

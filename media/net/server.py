@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from errno import EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from math import inf
+from typing import Any
 from typing import Protocol as TypingProtocol
 
 from media.errors import RemoteError
@@ -512,6 +513,37 @@ def bind(address: str) -> socket.socket:
     "[::]:port" takes IPv4, too. Port 0 takes a free port. TCP options set here are inherited by
     the accepted sockets.
     """
+    return bind_shared(address, 1)[0]
+
+
+def bind_shared(address: str, count: int) -> list[socket.socket]:
+    """As `bind`, for `count` processes that share the port.
+
+    On Linux each gets a queue of its own, which the kernel fills evenly (SO_REUSEPORT, socket(7)).
+    Elsewhere the kernel does not balance, and all are the same socket: whoever is quick accepts.
+    """
+    family, kind, protocol, where = _where(address)
+    socks: list[socket.socket] = []
+    try:
+        for _ in range(count if sys.platform == "linux" else 1):
+            socks.append(sock := socket.socket(family, kind, protocol))
+            _prepare(sock, shared=len(socks) > 1, dual=where[0] == "::")
+            # The first one binds alone, so that a port that somebody else shares out is refused.
+            sock.bind(where if len(socks) == 1 else socks[0].getsockname())
+            if count > 1 and sys.platform == "linux":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for sock in socks:
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+    except OSError as error:
+        for sock in socks:
+            sock.close()
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
+    return socks + [socks[0].dup() for _ in range(count - len(socks))]
+
+
+def _where(address: str) -> tuple[int, int, int, Any]:
+    """Family, kind, protocol and socket address to bind. Raises OSError."""
     try:
         host, port = parse_address(address)
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -519,19 +551,16 @@ def bind(address: str) -> socket.socket:
         )[0]
     except (ValueError, socket.gaierror) as error:
         raise OSError(EINVAL, f"cannot listen on {address}: {error}") from error
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tune(sock)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
-        sock.bind(where)
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
-    return sock
+    return family, kind, protocol, where
+
+
+def _prepare(sock: socket.socket, *, shared: bool, dual: bool) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    tune(sock)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
 
 
 def tune(sock: socket.socket) -> None:

@@ -141,6 +141,8 @@ class Signer:
         """Take in what is new; signs each part that is complete."""
         stream = self.stream
         ring = stream.ring
+        if self._index > ring.next:  # a copy's open part was taken back
+            self._index, self._open, self._leaves = ring.next, None, []
         if self._index < ring.first:
             self._begin_again()
         for packet in ring.slice(self._index, ring.next):

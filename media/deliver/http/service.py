@@ -1,5 +1,6 @@
 """Binds the HTTP server to the reactor and the clocks."""
 
+import socket
 import time
 
 import trio
@@ -8,7 +9,7 @@ from media.deliver.http.connection import http_factory
 from media.deliver.http.router import Router
 from media.deliver.http.site import Site
 from media.net.reactor import Reactor
-from media.net.server import Listener
+from media.net.server import Listener, bind
 from media.net.tls import TlsSettings
 
 CONNECTIONS_MAX = 16384  # of one listener; an idle one takes 2 to 5 KiB here (measured)
@@ -26,8 +27,14 @@ class HttpService:
         self, address: str, *, tls: TlsSettings | None = None, limit: int = CONNECTIONS_MAX
     ) -> Listener:
         """Serve on an address. Raises OSError with a useful text."""
+        return self.serve(bind(address), tls=tls, limit=limit)
+
+    def serve(
+        self, sock: socket.socket, *, tls: TlsSettings | None = None, limit: int = CONNECTIONS_MAX
+    ) -> Listener:
+        """Serve on a listening, non-blocking socket, which is the listener's from now on."""
         name = "http" if tls is None else "https"
-        listener = self._reactor.listen(address, http_factory(self.site), tls=tls, limit=limit, name=name)
+        listener = self._reactor.serve(sock, http_factory(self.site), tls=tls, limit=limit, name=name)
         self._listeners.append(listener)
         return listener
 

@@ -10,13 +10,14 @@ per request.
 import dataclasses
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from media.deliver.http.reply import Reply
 from media.deliver.http.response import Response, plain_error
 from media.deliver.poster.wire import KEYFRAME_MAX_BYTES, Job
 from media.track.model import Hollow, Kind, Packet
-from media.track.stream import TRACKS_MAX, Stream
+from media.track.registry import Streams
+from media.track.stream import TRACKS_MAX, Stream, StreamState
 
 FRESH_S = 10.0
 RETRY_S = 10.0
@@ -44,6 +45,14 @@ class PosterStatistics:
     workers_lost: int = 0  # crashed, hung, or could not be started
 
 
+class Waiter(Protocol):
+    """Who is given a poster; media.deliver.http.reply.Reply is one."""
+
+    on_close: Callable[[float], None] | None  # called when it goes before that
+
+    def send(self, response: Response) -> None: ...
+
+
 @dataclasses.dataclass(slots=True)
 class _Kept:
     response: Response
@@ -54,7 +63,7 @@ class _Kept:
 @dataclasses.dataclass(slots=True, eq=False)
 class _Work:
     stream: Stream
-    replies: dict[Reply, None] = dataclasses.field(default_factory=dict)
+    replies: dict[Waiter, None] = dataclasses.field(default_factory=dict)
     group: int = -1
 
 
@@ -84,7 +93,15 @@ class Posters:
         """Whose poster is in work."""
         return self._begun.stream.name if self._begun is not None else ""
 
-    def answer(self, stream: Stream, reply: Reply, now: float) -> None:
+    def ask(self, streams: Streams, name: str, reply: Waiter, now: float) -> bool:
+        """Give the poster of the stream of that name; False, and nothing is given, when there is none."""
+        stream = streams.find(name, now)
+        if stream is None or stream.state is StreamState.ENDED:
+            return False
+        self.answer(stream, reply, now)
+        return True
+
+    def answer(self, stream: Stream, reply: Waiter, now: float) -> None:
         """Give a stream's poster, at once or when it is made."""
         keyframe = newest_keyframe(stream)
         kept = self._kept.get(stream)
@@ -115,14 +132,7 @@ class Posters:
     def finished(self, jpeg: bytes, now: float) -> None:
         """The work that was begun is done."""
         self.statistics.made += 1
-        response = Response(
-            200,
-            jpeg,
-            content_type="image/jpeg",
-            cache_control=f"public, max-age={FRESH_S:.0f}",
-            etag=blake2b(jpeg, digest_size=8).hexdigest(),
-        )
-        self._settle(response, now + FRESH_S, shown=True)
+        self._settle(poster_response(jpeg), now + FRESH_S, shown=True)
 
     def failed(self, now: float) -> None:
         """The work that was begun gave no poster."""
@@ -137,7 +147,7 @@ class Posters:
         for work in (*([begun] if begun is not None else ()), *queue.values()):
             self._give(work, STOPPED)
 
-    def _wait(self, stream: Stream, reply: Reply, on_work: Callable[[], None]) -> None:
+    def _wait(self, stream: Stream, reply: Waiter, on_work: Callable[[], None]) -> None:
         work = self._queue.get(stream)
         if self._begun is not None and self._begun.stream is stream:
             work = self._begun
@@ -152,7 +162,7 @@ class Posters:
         self._waiters += 1
         reply.on_close = lambda now: self._left(work, reply)
 
-    def _left(self, work: _Work, reply: Reply) -> None:
+    def _left(self, work: _Work, reply: Waiter) -> None:
         """A viewer went; what nobody waits for any more is not begun."""
         del work.replies[reply]
         self._waiters -= 1
@@ -174,6 +184,17 @@ class Posters:
         for reply in replies:
             reply.on_close = None
             reply.send(response)
+
+
+def poster_response(jpeg: bytes) -> Response:
+    """A poster as an answer."""
+    return Response(
+        200,
+        jpeg,
+        content_type="image/jpeg",
+        cache_control=f"public, max-age={FRESH_S:.0f}",
+        etag=blake2b(jpeg, digest_size=8).hexdigest(),
+    )
 
 
 def newest_keyframe(stream: Stream) -> Packet | None:

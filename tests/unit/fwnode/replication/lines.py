@@ -116,6 +116,7 @@ class Node:
             published_elsewhere=None,
             config=SimpleNamespace(hls=SimpleNamespace(window_s=WINDOW_S), uplink_mbps=0.0),
             draining=False,
+            bytes_out=0,
             replication=None,
         )
         self.replication = Replication(parts, self)  # type: ignore[arg-type]  # as much of them as it asks of

@@ -112,6 +112,7 @@ class Node:
             gate=SimpleNamespace(refusal=None),
             published_elsewhere=None,
             draining=False,
+            bytes_out=0,
             replication=None,
         )
         self.parts = parts
