@@ -51,6 +51,7 @@ from mesh.model import NodeId, Role, Signer, short
 from mesh.nat.facts import NatFacts
 from mesh.node.presence import REACHABLE, UNREACHABLE, Presence
 from mesh.node.roll import Roll
+from mesh.node.standby import choose_standby
 from mesh.node.steps import Keep, MeshSettings, News, Note, Output, Transmit
 from mesh.node.ways import CallBack, Over, Way, stream_ways
 
@@ -58,7 +59,6 @@ GOSSIP_FRAME = 2
 SPREAD_FRAME = 3
 STANDBY_S = 5.0  # between looks whether standby relays are needed and alive
 MAPPED_ASKS = 4  # looks, STANDBY_S apart, in which peers are asked to try an address that a router opened
-STANDBY = 2  # relays that hold a link to a node that nobody can dial
 FOUND_MAX = 256  # on a LAN; for half a minute each
 FOUND_S = 30.0
 RETRY_S = 1.0
@@ -529,19 +529,14 @@ class MeshCore:
 
     def _keep_standby(self, now: float) -> None:
         """A node that nobody can dial has relays hold a link to it, and says which."""
-        links = self.connector.links
-        wanted = [node for node in self._standby if node in links and links[node].via is None]
-        if self.nat == UNREACHABLE:
-            able = [node for node in self.gossip.directory.members() if self._is_relay(node)]
-            able.sort(key=lambda node: (links[node].pulse.rtt_s or 1.0) if node in links else 2.0)
-            for node in able[: 2 * STANDBY]:
-                if len(wanted) >= STANDBY or node in wanted:
-                    continue
-                if node in links and links[node].via is None:
-                    wanted.append(node)
-                    self.connector.hold(node, True, now)
-                elif node not in links:
-                    self.connector.want(node, now)
+        relays = filter(self._is_relay, self.gossip.directory.members()) if self.nat == UNREACHABLE else ()
+        connector = self.connector
+        wanted = choose_standby(
+            self._standby, relays, connector.links, lambda node: connector.want(node, now)
+        )
+        for node in wanted:
+            if node not in self._standby:
+                connector.hold(node, True, now)
         if wanted != self._standby:
             self._standby = wanted
             self._publish_where(now)

@@ -15,7 +15,7 @@ import trio
 
 from mesh.address import host_of, show_address
 from mesh.directory.facts import CarriedStreams, Load, Place, Reports
-from mesh.discovery.candidates import is_lan, listening
+from mesh.discovery.candidates import listening
 from mesh.discovery.mdns.names import MdnsOwn
 from mesh.discovery.mdns.service import serve_mdns
 from mesh.discovery.probe import own_addresses, watch_addresses
@@ -38,6 +38,7 @@ from mesh.link.server import serve_links
 from mesh.link.steps import Called, Close, Dial, DialRelay, Heard, NotOpened, Probe, Relayed, Spliced
 from mesh.model import NodeId, short
 from mesh.node.core import MeshCore
+from mesh.node.lastknown.service import LastKnown
 from mesh.node.mapping.service import RouterMapping
 from mesh.node.model import MeshStatus, NatStatus, PeerView, SecondOpinion
 from mesh.node.nat import Portmap, nat_status
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from mesh.node.objects.service import Objects
     from mesh.node.speed.service import SpeedTests
 
-KEEP_PEERS_S = 60.0  # between writes of the last known addresses; a crash loses that much
 GOODBYE_S = 0.3  # for the goodbye to leave the machine
 DIALS_MAX = 64  # at a time; the rest wait
 SEEDS_FROM_FILE = 16  # last known addresses that are tried beside the configured seeds
@@ -113,7 +113,7 @@ class MeshNode:
         self._connections = 0
         self._jobs: list[Output] = []
         self._seed_attempts: dict[int, str] = {}
-        self._addresses_kept: list[str] = []
+        self._last_known = LastKnown(parts.peers_file, self._member_addresses, parts.note)
         self._listens_at: list[str] = []
         self._own_seeds: set[str] = set()  # seeds that lead to this node itself
         self._traversal: TraversalShell | None = None
@@ -253,7 +253,7 @@ class MeshNode:
         Cancelled, it says goodbye to its neighbours within GOODBYE_S.
         """
         known = await trio.to_thread.run_sync(self._parts.peers_file.load)
-        self._say_trouble()
+        self._last_known.say_trouble()
         now = trio.current_time()
         self._seeds.set((*self._parts.seeds, *known[:SEEDS_FROM_FILE]), now)
         self._listens_at = [host_of(show_address(sock.getsockname())) for sock in sockets]
@@ -295,12 +295,12 @@ class MeshNode:
                     nursery.start_soon(self._turn, nursery)
                     nursery.start_soon(self._watch_addresses)
                     nursery.start_soon(self._keep_membership)
-                    nursery.start_soon(self._keep_peers)
+                    nursery.start_soon(self._last_known.run)
                     if self._parts.mdns:
                         nursery.start_soon(self._discover)
                     task_status.started()
                     await self._stopping.wait()
-                    await self._keep_addresses()
+                    await self._last_known.keep()
                     with trio.move_on_after(GOODBYE_S):
                         await self._say_goodbye()
                     nursery.cancel_scope.cancel()
@@ -567,29 +567,8 @@ class MeshNode:
         except MeshError as error:
             self._parts.note("membership not kept", {"reason": str(error)})
 
-    async def _keep_peers(self) -> None:
-        while True:
-            await trio.sleep(KEEP_PEERS_S if self._addresses_kept else 1.0)
-            await self._keep_addresses()
-
-    async def _keep_addresses(self) -> None:
-        addresses = self._last_known()
-        if addresses and addresses != self._addresses_kept:
-            self._addresses_kept = addresses
-            await trio.to_thread.run_sync(self._parts.peers_file.keep, addresses)
-            self._say_trouble()
-
-    def _last_known(self) -> list[str]:
-        """Where members can be dialled, public addresses first."""
-        found: dict[str, None] = {}
-        for view in self.peers()[1:]:
-            if view.address:
-                found[view.address] = None
-        return sorted(found, key=is_lan)
-
-    def _say_trouble(self) -> None:
-        if self._parts.peers_file.trouble:
-            self._parts.note("last known peers", {"trouble": self._parts.peers_file.trouble})
+    def _member_addresses(self) -> list[str]:
+        return [view.address for view in self.peers()[1:]]
 
     async def _say_goodbye(self) -> None:
         self.core.leave(trio.current_time())

@@ -83,8 +83,8 @@ def test_parents_that_bring_nothing_do_not_keep_a_stream(copy: Copy) -> None:
     copy.adopted(A, 1, LOST_S)
     copy.brought()
     copy.left(A, "it hung up", 2 * LOST_S)
-    assert not copy.is_lost(3 * LOST_S - 0.1)
-    assert copy.is_lost(3 * LOST_S)
+    assert not copy.is_lost(3 * LOST_S - 0.1, 0.0)
+    assert copy.is_lost(3 * LOST_S, 0.0)
 
 
 def test_it_says_that_it_is_there_only_while_it_hears_its_parent(copy: Copy) -> None:

@@ -40,9 +40,10 @@ from mesh.membership.message import Prune
 from mesh.membership.message import encode as encode_gossip
 from mesh.membership.neighbour import FLOOD_MESSAGES, LINK_BURST_BYTES, MESSAGE_COST_BYTES
 from mesh.model import Role
-from mesh.node.core import FOUND_MAX, FOUND_S, GOSSIP_FRAME, MAPPED_ASKS, SPREAD_FRAME, STANDBY
+from mesh.node.core import FOUND_MAX, FOUND_S, GOSSIP_FRAME, MAPPED_ASKS, SPREAD_FRAME
 from mesh.node.presence import OBSERVED_MAX, REACHABLE, UNREACHABLE
 from mesh.node.roll import SEEN_MAX
+from mesh.node.standby import STANDBY
 from mesh.node.steps import Keep, Transmit
 from mesh.node.views import peer_views
 

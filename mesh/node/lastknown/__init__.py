@@ -1,0 +1,1 @@
+"""Where members were reached last, for the next start."""
