@@ -155,6 +155,12 @@ class Origins:
             writer.begin(None, now)
         return [node for node, _ in sorted(others, key=lambda each: each[1].depth)]
 
+    def _goes_on(self, stream: Stream, own: Publication) -> bool:
+        """Whether an epoch that has begun here is nobody else's to go on with."""
+        has_given_way = self._epochs[stream.name] > own.epoch_unix_us
+        has_begun = stream.ring.next > stream.epoch_begin
+        return has_begun and not has_given_way and not has_lost(own, self._current(stream.name))
+
     def told(self, name: str) -> list[Continuation]:
         """Where others say that a stream goes on which rests."""
         told = [
