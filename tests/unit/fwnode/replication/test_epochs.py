@@ -1,4 +1,4 @@
-"""A streamer who comes back on another node, and two who publish one name: what viewers see, on virtual time."""
+"""A streamer who comes back on another node, and two who publish one name: what viewers see."""
 
 import pytest
 import trio
