@@ -132,7 +132,9 @@ class Follower:
     def stop(self) -> None:
         """Another publication follows: take nothing more of this one, from now on."""
         self._stopped, self._over = True, "another publication follows"
-        for line in [*self._candidates, *([self._current] if self._current else [])]:
+        if self._current is not None:
+            self._current.hang_up()
+        for line in self._candidates:
             line.hang_up()
         self._current = None
         self._candidates.clear()

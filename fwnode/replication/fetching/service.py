@@ -171,9 +171,10 @@ class Fetching:
         reason = ""
         with run.scope:
             while not reason:
-                run.follower = Follower(run.copy, self._around)
-                reason = await run.follower.run()
-            self._rest(run.copy, ANEW_S if run.follower.begins_anew else RESTING_S)
+                follower = run.follower = Follower(run.copy, self._around)
+                reason = await follower.run()
+                if reason:
+                    self._rest(run.copy, ANEW_S if follower.begins_anew else RESTING_S)
         self._finish(run, reason or run.reason)
 
     def _finish(self, run: _Run, reason: str) -> None:
