@@ -85,7 +85,7 @@ class Publication:
 
     def say_alive(self, depth: int, now: float) -> None:
         """Have the edge told that this node is there, `depth` hops from the origin."""
-        self._alive = Alive(depth, self.stream.newest_us, round(now * 1000))
+        self._alive = Alive(depth, max(0, self.stream.newest_us), round(now * 1000))
         self._on_ready(now)
 
     def end(self, reason: str, now: float) -> None:

@@ -108,6 +108,11 @@ class Replica:
         self._repeated = 0  # how many of them the present parent has sent
         self._repeats = False  # the present parent may begin with parts that are proven
 
+    @property
+    def follows_on(self) -> tuple[int, int] | None:
+        """The last proven part; None: what comes next follows on nothing."""
+        return self._last.position if self._last is not None else None
+
     def adopt(self, tracks: Sequence[int] = (), history_us: int = 0) -> Want:
         """What to say to a parent, the first or the next one, whose answers are received from now on."""
         self._reader = FrameReader(parse_to_edge_untrusted)
@@ -117,10 +122,13 @@ class Replica:
         return self.want(tracks, history_us)
 
     def want(self, tracks: Sequence[int] = (), history_us: int = 0) -> Want:
-        """What to say to the present parent to be sent other tracks, none: all, from the next segment on."""
-        after = self._last.position if self._last is not None else None
+        """What to say to the present parent to be sent other tracks, none: all, from the next segment on.
+
+        Also to a node that may be adopted later; not if by then the first part was proven that it knows
+        nothing of: what it sends would begin elsewhere.
+        """
         beyond = self._before.segment if self._before is not None else None
-        return Want(list(tracks), history_us, self.identity.epoch, after, beyond)
+        return Want(list(tracks), history_us, self.identity.epoch, self.follows_on, beyond)
 
     def is_ahead(self, segment: int) -> bool:
         """Are viewers here too far ahead of a parent with this newest segment to wait for its numbers?"""

@@ -4,6 +4,9 @@ No loops, however old what an edge knows is: a node may be chosen as parent only
 than the lowest that the edge itself was ever told to be on in this publication, its `floor` (the feasibility
 condition of DUAL and Babel, RFC 8966 2.4 and 3.5.1). Along every edge of the tree floors then fall strictly,
 whatever happens above. A parent that moves down the tree afterwards is kept: that does not lift its floor.
+One that moves up tells its children; by then its floor has sunk, and a child's, which sinks with the depth
+that it was told, stays above it. DEPTH_MAX is kept by children, who leave a parent that moved too far down.
+Whoever is to replace a parent may have answered long ago: its last word is put to `objection` again then.
 
 The price is that an edge may see nobody lower although there are others (`Choice.starved`; RFC 8966 2.5). It
 then stops feeding its own children, takes back what it said, forgets its floor and chooses again as a new

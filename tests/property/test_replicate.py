@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from fwnode.replication.fetching.trial import Trial
 from media.bitstream.duration import frame_duration
 from media.errors import WireError
 from media.package.window import LiveWindow
@@ -15,6 +16,7 @@ from media.replicate.publication import Publication
 from media.replicate.replica import Event, Replica
 from media.replicate.signing import Identity, Proofs, Signer
 from media.replicate.wire import (
+    Alive,
     FrameReader,
     Skip,
     Want,
@@ -277,3 +279,50 @@ def test_messages_of_any_shape_raise_only_wire_error(tag, fields) -> None:
         edge.replica.receive((len(body) + 1).to_bytes(4, "big") + b"\0" + body, 0.0)
     except WireError:
         pass
+
+
+@settings(max_examples=60, deadline=None)
+@given(scripts, st.data())
+def test_a_parent_that_was_asked_long_before_it_is_adopted_repeats_what_is_proven(script, data) -> None:
+    """What it had sent by then is fed to the replica at once: as when the present parent is left for it."""
+    origin, edge = Origin(script), Edge()
+    integers = st.integers(0, 120)
+    origin.write(data.draw(integers))
+    edge.follow(origin, data.draw(st.sampled_from([0, 3 * SECOND])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        origin.write(data.draw(integers))
+        edge.pump(data.draw(st.integers(1, 2000)), data.draw(st.integers(20, 500)))
+        want = edge.replica.want([], SECOND)
+        other = Publication(origin.stream, origin.proofs, IDENTITY, want, lambda now: None, late_us=1 << 60)
+        taken = b""
+        for _ in range(data.draw(st.integers(0, 3))):
+            origin.write(data.draw(integers))
+            edge.pump()
+            other.say_alive(1, 0.0)
+            taken += b"".join(other.pull(data.draw(st.integers(1, 1 << 20))))
+        if want.after is None and edge.replica.follows_on is not None:
+            other.close()
+            continue
+        assert edge.publication is not None
+        edge.publication.close()
+        edge.replica.adopt()
+        edge.publication = other
+        edge.events += edge.replica.receive(taken, 0.0)
+    origin.write(1 << 30)
+    edge.pump()
+    assert [event for event in edge.events if not isinstance(event, Alive)] == []
+    whole = LiveWindow(origin.stream)
+    if whole.segments and edge.window.segments:
+        assert objects(edge.window, 0) == objects(whole, edge.window.segments[0].msn)
+        assert edge.window.newest() == whole.newest() or whole.newest() < (edge.window.segments[0].msn, 0)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5), st.integers(0, 3))
+def test_a_trial_of_garbage_raises_only_wire_errors(pieces, kind) -> None:
+    trial = Trial(1)
+    try:
+        for piece in pieces:
+            trial.receive((len(piece) + 1).to_bytes(4, "big") + bytes([kind]) + piece)
+    except WireError:
+        return
+    assert trial.newest_us == -1

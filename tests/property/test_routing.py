@@ -402,6 +402,78 @@ class Network:
         return found
 
 
+class Telling(Network):
+    """Children hear late where their parent moved; a candidate answers now and becomes the parent later."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.heard: dict[NodeId, int] = {}  # by child: the depth that its parent told it last
+        self.answered: dict[NodeId, tuple[NodeId, int]] = {}  # by edge: a candidate and what it said
+
+    def choose(self, peer: Peer) -> None:
+        self.hear(peer)
+        if peer.node in self.answered and self.random.random() < 0.5:
+            self.promote(peer, *self.answered.pop(peer.node))
+        before = peer.parent
+        if before is None or peer.node not in self.heard:
+            self.heard.pop(peer.node, None)
+            super().choose(peer)
+            return
+        edge = Edge(peer.node, NAME, LIVE, peer.parent, peer.parent_since, peer.floor)
+        choice = choose_parent(edge, self.members(peer, set()), self.round)
+        if choice.parent not in (None, before) and self.ask(edge, choice):
+            depth = self.peers[choice.parent].depth
+            assert depth is not None
+            self.answered[peer.node] = choice.parent, depth
+
+    def hear(self, peer: Peer) -> None:
+        """What the parent said of itself some time ago, and what follows from it."""
+        parent = self.peers[peer.parent] if peer.parent is not None else None
+        if parent is None or parent.depth is None or peer.node not in self.heard:
+            return
+        if self.random.random() < 0.5:
+            self.heard[peer.node] = parent.depth
+        if self.heard[peer.node] >= DEPTH_MAX:
+            peer.parent = None
+            return
+        self.stand(peer, self.heard[peer.node] + 1)
+
+    def promote(self, peer: Peer, parent: NodeId, depth: int) -> None:
+        other = self.peers[parent]
+        edge = Edge(peer.node, NAME, LIVE, peer.parent, peer.parent_since, peer.floor)
+        fed = other.parent is not None or parent == ORIGIN
+        if self.reaches(peer.node, parent) and fed and not objection(edge, parent, LIVE, depth):
+            peer.parent, peer.parent_since = parent, self.round
+            self.heard[peer.node] = depth
+            self.stand(peer, depth + 1)
+
+    def attach(self, peer: Peer, parent: NodeId) -> None:
+        depth = self.peers[parent].depth
+        assert depth is not None
+        if parent != peer.parent:
+            peer.parent, peer.parent_since = parent, self.round
+        self.heard[peer.node] = depth
+        self.stand(peer, depth + 1)
+
+    def stand(self, peer: Peer, depth: int) -> None:
+        peer.depth, peer.alone_since = depth, None
+        peer.floor = lower(peer.floor, rung(peer.node, NAME, depth))
+        self.say(peer)
+
+    def begin_anew(self, peer: Peer) -> None:
+        """Whoever it has answered is hung up on, as its children are."""
+        super().begin_anew(peer)
+        self.answered = {edge: row for edge, row in self.answered.items() if row[0] != peer.node}
+
+    def fault(self) -> None:
+        super().fault()
+        self.answered = {
+            edge: (parent, depth)
+            for edge, (parent, depth) in self.answered.items()
+            if self.peers[edge].alive and self.reaches(edge, parent) and self.peers[parent].depth is not None
+        }
+
+
 NETWORKS = {
     "seed": st.integers(0, 2**32),
     "size": st.integers(2, DEPTH_MAX + 1),  # so that a chain of all of them is within bounds
@@ -425,6 +497,25 @@ def test_no_loop_ever_and_everybody_is_fed_in_the_end(
         network.turn()
     assert network.fed() == network.could_be_fed()
     assert all((peer.depth or 0) <= DEPTH_MAX for peer in network.peers.values())
+
+
+@unhurried
+@given(**NETWORKS)
+def test_no_loop_ever_where_moves_are_told_late_and_parents_changed_later(
+    seed: int, size: int, delay: int, links: float, faults: int
+) -> None:
+    network = Telling(Random(seed), size, delay, 0, links)
+    for _ in range(faults):
+        network.turn()  # looks for loops after each choice
+        network.fault()
+    for _ in range(2 * CALM_ROUNDS):
+        network.turn()
+    assert network.fed() == network.could_be_fed()
+    for peer in network.peers.values():
+        assert (peer.depth or 0) <= DEPTH_MAX
+        if peer.parent is not None:
+            parent = network.peers[peer.parent]
+            assert parent.depth is not None and peer.depth == parent.depth + 1, "told in the end"
 
 
 @unhurried

@@ -21,7 +21,7 @@ from fwnode.replication.fetching.trial import Trial
 from fwnode.replication.giving.service import SERVICE
 from media.errors import WireError
 from media.replicate.replica import Conflicted, Ended, Event, Failed, Lost, Skipped
-from media.replicate.wire import Alive, encode
+from media.replicate.wire import Alive, Want, encode
 from media.track.stream import StreamState
 from mesh.errors import MeshError
 from mesh.link.model import Connection
@@ -70,6 +70,7 @@ class _Line:
     asked_anew: trio.Event = field(default_factory=trio.Event)
     publication: Publication | None = None  # once it has answered
     answered_at: float = 0.0
+    after: tuple[int, int] | None = None  # what it was asked to go on behind
     trial: Trial | None = None
     taken_at: float = 0.0  # as the parent
 
@@ -149,14 +150,15 @@ class Follower:
             self._look_at_candidate(line, now)
         if self._copy.is_alone(now):
             self._copy.replica.writer.rest(now)
-        if self._copy.is_lost(now, self._around.linger_s, OPEN_S if self._candidates else 0.0):
+        more_s = OPEN_S if self._candidates else 0.0
+        if self._copy.is_lost(now, more_s, linger_s=self._around.linger_s):
             self._over = f"nobody gives it any more: {self._nobody}"
             return []
-        line = self._look(now)
-        if line is None:
+        found = self._look(now)
+        if found is None:
             return []
-        self._candidates.append(line)
-        return [line]
+        self._candidates.append(found)
+        return [found]
 
     def _pause_s(self, now: float) -> float:
         """Until something may have to be decided."""
@@ -165,8 +167,9 @@ class Follower:
         if line is None or self._candidates or self._slow:
             due.append(now + RETRY_S)
         if line is not None:
-            due += [line.rhythm.heard_at + line.rhythm.patience_s, self._packet_at + self._quiet_s]
-            due = [max(when, now + TICK_MIN_S) for when in due]
+            due.append(line.rhythm.heard_at + line.rhythm.patience_s)
+            if self._copy.stream.state is StreamState.LIVE:
+                due.append(self._packet_at + self._quiet_s)
         return max(min(due) - now, TICK_MIN_S)
 
     def _look_at_current(self, now: float) -> None:
@@ -204,6 +207,8 @@ class Follower:
         answered = line.trial is not None
         if line.why is Why.SILENT and current is not None and not current.rhythm.is_silent(now):
             self._drop(line, "", now)  # a false alarm
+        elif answered and not self._goes_on(line):
+            self._drop(line, "", now)  # the first part came from another one since: it is asked again
         elif answered and self._may_replace(line, now):
             self._promote(line, now)
         elif answered and line.why is not Why.SILENT and now - line.answered_at > TRIAL_S:
@@ -302,8 +307,8 @@ class Follower:
         current, trial = self._current, line.trial
         assert trial is not None
         if current is None:
-            return True
-        if trial.goes or trial.leaps:
+            return self._goes_on(line)
+        if trial.goes or trial.leaps or not self._goes_on(line):
             return False
         ours_us = self._copy.stream.newest_us
         match line.why:
@@ -313,6 +318,10 @@ class Follower:
                 return trial.newest_us >= ours_us + AHEAD_US
             case _:
                 return trial.newest_us >= ours_us - self._copy.stream.part_target_us
+
+    def _goes_on(self, line: _Line) -> bool:
+        """Whether it was asked to go on behind what is held here, if anything is."""
+        return line.after is not None or self._copy.replica.follows_on is None
 
     def _promote(self, line: _Line, now: float) -> None:
         """Take the stream from this candidate from here on."""
@@ -403,23 +412,25 @@ class Follower:
         except trio.TooSlowError:
             return "no connection in time"
         try:
+            history_us = self._history_us(line.parent)
+            want = self._copy.replica.want(line.tracks, history_us)
+            line.after = want.after
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._say_wants, line, connection)
+                nursery.start_soon(self._say_wants, line, connection, want)
                 trouble = await self._hear(line, connection)
                 nursery.cancel_scope.cancel()
             return trouble
         finally:
             connection.close()
 
-    async def _say_wants(self, line: _Line, connection: Connection) -> None:
-        """What is wanted, and again whenever that changes."""
-        history_us = self._history_us(line.parent)
+    async def _say_wants(self, line: _Line, connection: Connection, want: Want) -> None:
+        """What is wanted, and again whenever other tracks are."""
         try:
             while True:
-                want = self._copy.replica.want(line.tracks, history_us)
-                line.asked_anew = trio.Event()
                 await connection.send_all(encode(want))
                 await line.asked_anew.wait()
+                line.asked_anew = trio.Event()
+                want = self._copy.replica.want(line.tracks)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # who receives on it finds out as well
 

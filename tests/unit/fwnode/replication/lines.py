@@ -34,12 +34,17 @@ BITRATE_BPS = FPS * 8 * BYTES[LARGE.id]
 
 
 class Line:
-    """What a node sends to another: as fast as `bps` allows, nothing while `silent`."""
+    """What a node sends to another: as fast as `bps` allows, nothing while it is not `open`."""
 
     def __init__(self) -> None:
         self.bps = 0.0  # 0: no limit
-        self.silent = False
+        self.open = trio.Event()
+        self.open.set()
         self.alter: Callable[[bytes], bytes] = lambda data: data
+
+    def fall_silent(self) -> None:
+        """What is sent waits until `open` is set."""
+        self.open = trio.Event()
 
 
 class End:
@@ -54,8 +59,7 @@ class End:
 
     async def send_all(self, data: bytes) -> None:
         line = self._line
-        while line.silent:
-            await trio.sleep(0.01)
+        await line.open.wait()
         data = line.alter(bytes(data))
         while line.bps and len(data) > PACKET_BYTES:
             await trio.sleep(PACKET_BYTES * 8 / line.bps)
@@ -158,15 +162,15 @@ class Node:
         tracks = list(tracks)
         for track in tracks:
             writer.describe(track, trio.current_time())
-        for number in itertools.count():
-            while self.paused:
-                await trio.sleep(1 / FPS)
-            for track in tracks:
-                unit = b"\x65" + number.to_bytes(4, "big") + bytes(scale * BYTES[track.id])
+        sent = 0
+        while True:
+            for track in [] if self.paused else tracks:
+                unit = b"\x65" + sent.to_bytes(4, "big") + bytes(scale * BYTES[track.id])
                 data = unit if track is SOUND else len(unit).to_bytes(4, "big") + unit
-                dts_us = number * 1_000_000 // FPS
-                keyframe = track is SOUND or number % FPS == 0
+                dts_us = sent * 1_000_000 // FPS
+                keyframe = track is SOUND or sent % FPS == 0
                 writer.write(Frame(track.id, dts_us, 0, keyframe, data), trio.current_time())
+            sent += not self.paused
             writer.flush(trio.current_time())
             await trio.sleep(1 / FPS)
 

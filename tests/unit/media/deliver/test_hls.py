@@ -249,3 +249,55 @@ def test_large_objects_go_to_a_file_and_small_ones_do_not(publisher, clock):
         assert isinstance(answer.body, FileSlice) and answer.length == len(files[0]) > 65536
     assert isinstance(fetch(hls, clock, f"init-{segment.renditions['v1'].init}.mp4").only.body, bytes)
     assert len(files) == 1, "kept for whoever asks next"
+
+
+def objects_asked(hls, clock, *files):
+    """An inbox for each file that is asked for."""
+    inboxes = [Inbox() for _ in files]
+    for file, inbox in zip(files, inboxes, strict=True):
+        hls.object("v1", file, inbox.append, clock.now)
+    return inboxes
+
+
+def test_objects_of_a_copy_that_has_nothing_yet_are_held(publisher, clock):
+    """A viewer who comes from another node asks for the next part before any playlist."""
+    publisher.stream.replicated = True
+    hls = HlsStream(publisher.stream, WINDOW_US, no_file, clock.call_at, clock.now)
+    publisher.send(1)
+    msn = publisher.stream.ring.get(0).segment
+    init = publisher.stream.tracks[1].init
+    asked = objects_asked(hls, clock, f"init-{init}.mp4", f"{msn}.0.m4s", f"{msn}.m4s", f"{msn - 1}.m4s")
+    assert asked == [[], [], [], []]
+    publisher.send(120)
+    assert [inbox.only.status for inbox in asked] == [200, 200, 200, 404]
+
+
+def test_objects_of_a_copy_that_are_on_their_way_are_held(hls, publisher, clock):
+    """Also when another node was further: a segment or two."""
+    publisher.stream.replicated = True
+    msn, part = hls.window.upcoming()
+    files = [f"{msn}.m4s", f"{msn + 1}.0.m4s", f"{msn}.{part + 1}.m4s"]
+    near = objects_asked(hls, clock, *files)
+    far = objects_asked(hls, clock, f"{msn + 3}.m4s", f"{msn}.99.m4s", f"{msn - 90}.m4s", "init-1.mp4")
+    assert [inbox.only.status for inbox in far] == [404] * 4
+    assert near == [[], [], []]
+    publisher.send(200)
+    assert [inbox.only.status for inbox in near] == [200] * 3
+
+
+def test_what_does_not_come_to_a_copy_in_time_is_503(hls, publisher, clock):
+    publisher.stream.replicated = True
+    msn, _ = hls.window.upcoming()
+    [inbox] = objects_asked(hls, clock, f"{msn + 1}.m4s")
+    clock.advance(60)
+    assert inbox.only.status == 503
+
+
+def test_a_copy_knows_which_tracks_are_asked_for(hls, publisher, clock):
+    stream = publisher.stream
+    ask(hls, clock)
+    assert stream.track_asked_at == {}
+    stream.replicated = True
+    ask(hls, clock)
+    hls.playlist("v9", Directives(), Inbox().append, clock.now)
+    assert stream.track_asked_at == dict.fromkeys(stream.tracks, clock.now)

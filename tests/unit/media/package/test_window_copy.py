@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from media.package.playlist import media_playlist, multivariant_playlist
 from media.package.window import LiveWindow
 from media.track.model import Hollow
 from media.track.stream import StreamState
@@ -99,6 +100,21 @@ def test_nothing_is_made_of_what_was_not_fetched(open_studio, tracks):
     assert window.part_bytes("a2", msn, 0) is None and window.segment_bytes("a2", msn) is None
     assert window.part_bytes("v1", msn, 0) and window.segment_bytes("v1", msn)
     assert window.part_bytes("a3", msn, 0)
+    for name, gaps in (("a2", True), ("v1", False), ("a3", False)):
+        playlist = media_playlist(window, name, 60_000_000) or b""
+        assert (b",GAP=YES" in playlist) is gaps and (b"#EXT-X-GAP" in playlist) is gaps
+
+
+def test_what_is_not_fetched_any_more_keeps_its_bandwidth(open_studio, tracks):
+    """Or players would take the largest picture for the cheapest."""
+    studio = open_studio(tracks["video"], tracks["audio"], tracks["french"])
+    studio.send(4.5)
+    window = studio.window()
+    before = multivariant_playlist(window)
+    for segment in window.segments:
+        for part in segment.parts:
+            part.hollow = set(part.clean)
+    assert multivariant_playlist(window) == before
 
 
 def test_an_init_segment_is_there_with_the_first_part(open_studio):
