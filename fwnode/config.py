@@ -177,7 +177,9 @@ class Config(msgspec.Struct, frozen=True):
             secret=True,
         ),
     ] = ""
-    demo: Annotated[bool, Detail("Publish the built-in test stream `demo`.", option=True)] = False
+    demo: Annotated[
+        bool, Detail("Publish a test stream, `demo`; in a network one node does.", option=True)
+    ] = False
     drain_s: Annotated[
         float,
         Detail(
