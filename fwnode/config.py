@@ -188,7 +188,9 @@ class Config(msgspec.Struct, frozen=True):
             option=True,
         ),
     ] = 0.0
-    demo: Annotated[bool, Detail("Publish the built-in test stream `demo`.", option=True)] = False
+    demo: Annotated[
+        bool, Detail("Publish a test stream, `demo`; in a network one node does.", option=True)
+    ] = False
     workers: Annotated[
         int,
         Detail(

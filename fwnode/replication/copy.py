@@ -170,7 +170,7 @@ class Copy:
         """Nobody can give it, for longer than it takes to find another parent."""
         return self.parent is None and now - self._without_since >= ALONE_S
 
-    def is_lost(self, now: float, linger_s: float, more_s: float = 0.0) -> bool:
+    def is_lost(self, now: float, more_s: float = 0.0, *, linger_s: float = 0.0) -> bool:
         """Nobody can give it, and that for too long. `linger_s`: how long publishers may be away."""
         return self.parent is None and now - self._without_since >= max(LOST_S, linger_s) + more_s
 

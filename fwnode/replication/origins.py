@@ -141,11 +141,7 @@ class Origins:
         """
         stream = writer.stream
         name, own = stream.name, self.publication(stream.name)
-        if (
-            own is not None
-            and not has_lost(own, self._current(name))
-            and stream.ring.next > stream.epoch_begin
-        ):
+        if own is not None and self._goes_on(stream, own):
             return []
         self._drop(name)
         writer.delay(now)
@@ -154,6 +150,12 @@ class Origins:
         if not others:
             writer.begin(None, now)
         return [node for node, _ in sorted(others, key=lambda each: each[1].depth)]
+
+    def _goes_on(self, stream: Stream, own: Publication) -> bool:
+        """Whether an epoch that has begun here is nobody else's to go on with."""
+        has_given_way = self._epochs.get(stream.name, 0) > own.epoch_unix_us
+        has_begun = stream.ring.next > stream.epoch_begin
+        return has_begun and not has_given_way and not has_lost(own, self._current(stream.name))
 
     def told(self, name: str) -> list[Continuation]:
         """Where others say that a stream goes on which rests."""

@@ -139,7 +139,9 @@ class Follower:
     def stop(self) -> None:
         """Another publication follows: take nothing more of this one, from now on."""
         self._stopped, self._over = True, "another publication follows"
-        for line in [*self._candidates, *([self._current] if self._current else [])]:
+        if self._current is not None:
+            self._current.hang_up()
+        for line in self._candidates:
             line.hang_up()
         self._current = None
         self._candidates.clear()
@@ -154,7 +156,8 @@ class Follower:
             self._look_at_candidate(line, now)
         if self._copy.is_alone(now):
             self._copy.replica.writer.rest(now)
-        if self._copy.is_lost(now, self._around.linger_s, OPEN_S if self._candidates else 0.0):
+        more_s = OPEN_S if self._candidates else 0.0
+        if self._copy.is_lost(now, more_s, linger_s=self._around.linger_s):
             self._over = f"nobody gives it any more: {self._nobody}"
             return []
         begun = self._look(now)

@@ -187,7 +187,8 @@ class Fetching:
             while not reason:
                 follower = run.follower = Follower(run.copy, self._around)
                 reason = await follower.run()
-            self._rest(run.copy, ANEW_S if follower.begins_anew else RESTING_S)
+                if reason:
+                    self._rest(run.copy, ANEW_S if follower.begins_anew else RESTING_S)
         self._finish(run, reason or run.reason)
 
     def _finish(self, run: _Run, reason: str) -> None:

@@ -56,6 +56,17 @@ def test_the_key_as_stream_name_gives_the_keys_stream() -> None:
     assert node.publish(node.stage).name == "stage"
 
 
+def test_a_stream_that_another_node_has_is_refused_to_who_may_publish_it() -> None:
+    node = Node()
+    node.gate.refusal = lambda name, now: f"{name} is elsewhere" if name == "stage" else ""
+    with pytest.raises(Refused, match="stage is elsewhere"):
+        node.publish(node.stage)
+    with pytest.raises(Refused, match="not valid"):
+        node.publish("stage", "sk_" + "a" * 32)
+    assert node.publish(node.any).name == "live"
+    assert node.gate.refused == 2
+
+
 def test_a_name_and_a_key() -> None:
     node = Node()
     assert node.publish("anything", node.any).name == "anything"

@@ -114,5 +114,11 @@ def publish(streams: Streams, clock: Clock) -> Callable[[], Publisher]:
 
 
 @pytest.fixture
+def publish_on(clock: Clock) -> Callable[[Streams], Publisher]:
+    """Begins to publish to other streams."""
+    return lambda streams: Publisher(streams, clock)
+
+
+@pytest.fixture
 def publisher(publish: Callable[[], Publisher]) -> Publisher:
     return publish()

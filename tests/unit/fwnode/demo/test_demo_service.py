@@ -5,14 +5,18 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from fwnode.demo.service import serve_demo
+from fwnode.demo.service import ELSEWHERE_S, TURN_S, serve_demo
+from fwnode.demo.wire import Frames, Tracks
+from media.track.model import Codec, Frame, Track
 from media.track.registry import RegistrySettings, Streams
 from media.track.stream import Stream, StreamState
 
+SOUND = Track(1, Codec.AAC, 48_000, b"\x11\x90", sample_rate=48_000, channels=2)
 PRELUDE = """
 import os, sys, time
 from fwnode.demo.wire import *
@@ -115,6 +119,41 @@ async def test_ends_when_the_operator_stops_the_stream() -> None:
             nursery.start_soon(lambda: serve_demo(streams, Clock(), command=child(script)))
             await until(streams, lambda stream: stream.state is StreamState.LIVE)
             streams.stop("demo", "the operator said so", 0.0)
+
+
+@pytest.mark.trio
+async def test_publishes_only_while_no_other_node_does(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives way when it must, and begins again when the other one goes."""
+    streams, elsewhere, runs = make_streams(), True, 0
+
+    async def run_child(arguments: object, publication: Any) -> str:
+        nonlocal runs
+        runs += 1
+        publication.take([Tracks([SOUND])])
+        while not publication.over:
+            publication.take([Frames([Frame(1, round(trio.current_time() * 1e6), 0, True, b"sound")])])
+            await trio.sleep(0.02)
+        return "no more use"
+
+    monkeypatch.setattr("fwnode.demo.service._run_child", run_child)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: serve_demo(streams, Clock(), elsewhere=lambda name: elsewhere))
+        await trio.sleep(10)
+        assert runs == 0
+        elsewhere = False
+        await trio.sleep(ELSEWHERE_S + TURN_S + 1)
+        stream = streams.get("demo")
+        assert runs == 1 and stream is not None and stream.state is StreamState.LIVE
+        elsewhere = True
+        streams.yield_to("demo", "another node has it", trio.current_time())
+        await trio.sleep(5)
+        assert runs == 1 and stream.state is StreamState.LINGERING
+        elsewhere = False
+        await trio.sleep(ELSEWHERE_S + TURN_S + 1)
+        assert runs == 2 and stream.state is StreamState.LIVE
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.trio

@@ -142,7 +142,7 @@ def test_edges_had_different_amounts() -> None:
     async def run(network: Network) -> None:
         nodes, streamer, viewers = await watched(network, 3)
         line = network.line(nodes[0], nodes[2])
-        line.silent = True
+        line.fall_silent()
         network.cut |= {("n2", "n1"), ("n1", "n2")}
         await trio.sleep(2.7)
         nodes[0].kill()
@@ -271,7 +271,7 @@ def test_it_does_so_no_longer_than_it_must() -> None:
 def test_a_publisher_who_waits_begins_when_the_node_leaves_the_network() -> None:
     async def run(network: Network) -> None:
         nodes, _, _ = await watched(network, 2)
-        network.line(nodes[0], nodes[1]).silent = True
+        network.line(nodes[0], nodes[1]).fall_silent()
         Streamer(nodes[1])
         await trio.sleep(0.2)
         nodes[1].scope.cancel()

@@ -13,8 +13,9 @@ from media.replicate.publication import Publication
 from media.replicate.replica import Event, Replica
 from media.replicate.signing import Identity, Proofs, Signer
 from media.replicate.wire import Want
+from media.track.continuation import Continuation
 from media.track.registry import RegistrySettings, Streams
-from media.track.stream import Source, Stream
+from media.track.stream import Source, Writer
 
 KEY = SigningKey(bytes(range(32)))
 PUBLIC = bytes(KEY.verify_key)
@@ -37,13 +38,13 @@ def verify(key: bytes, message: bytes, signature: bytes) -> bool:
 class Link:
     """A parent's publication, connected to an edge; `alter` stands between them."""
 
-    def __init__(
-        self, stream: Stream, proofs: Proofs, edge: "Edge", want: Want, late_us: int = 6 * SECOND
-    ) -> None:
+    def __init__(self, parent: "Origin | Edge", edge: "Edge", want: Want, late_us: int = 6 * SECOND) -> None:
         self.edge = edge
         self.open = True
         self.alter: Callable[[bytes], bytes] = lambda data: data
-        self.publication = Publication(stream, proofs, IDENTITY, want, self.ready, late_us=late_us)
+        self.publication = Publication(
+            parent.stream, parent.proofs, parent.identity, want, self.ready, late_us=late_us
+        )
         self.ready(edge.now())
 
     def ready(self, now: float) -> None:
@@ -58,14 +59,14 @@ class Link:
 class Edge:
     """A node with a copy of the stream."""
 
-    def __init__(self, clock, *, window_us: int = 16 * SECOND) -> None:
+    def __init__(self, clock, streams: Streams | None = None, identity: Identity = IDENTITY) -> None:
         self.clock = clock
         settings = RegistrySettings()
-        self.streams = Streams(settings, call_at=clock.call_at, measure=frame_duration)
+        self.streams = streams or Streams(settings, call_at=clock.call_at, measure=frame_duration)
         self.stopped: list[str] = []
         source = Source("mesh", "parent")
         writer = self.streams.open_copy("live", source, clock.now, 0, self.stopped.append)
-        self.replica = Replica(writer, IDENTITY, PUBLIC, verify)
+        self.replica = Replica(writer, identity, PUBLIC, verify)
         self.stream = writer.stream
         self.window = LiveWindow(self.stream)
         self.stream.subscribe(lambda now: self.window.update())
@@ -85,21 +86,33 @@ class Edge:
         if self.link is not None:
             self.link.close()
         want = self.replica.adopt(list(tracks), history_us)
-        self.link = Link(parent.stream, parent.proofs, self, want, **options)
+        self.link = Link(parent, self, want, **options)
         return self.link
+
+    def succeed(self, identity: Identity) -> None:
+        """What this origin publishes from now on is another epoch's."""
+        if self.link is not None:
+            self.link.close()
+        self.replica.writer.begin_epoch(Source("mesh", "other"), self.clock.now)
+        self.replica = Replica(self.replica.writer, identity, PUBLIC, verify)
 
     @property
     def proofs(self) -> Proofs:
         return self.replica.proofs
 
+    @property
+    def identity(self) -> Identity:
+        return self.replica.identity
+
 
 class Origin:
     """A stream that is published here, with its signer."""
 
-    def __init__(self, publisher) -> None:
+    def __init__(self, publisher, identity: Identity = IDENTITY) -> None:
         self.publisher = publisher
+        self.identity = identity
         self.stream = publisher.stream
-        self.signer = Signer(self.stream, IDENTITY, sign)
+        self.signer = Signer(self.stream, identity, sign)
         self.stream.subscribe(self.signer.update)
         self.proofs = self.signer.proofs
         self.window = LiveWindow(self.stream)
@@ -147,8 +160,32 @@ def origin(publisher) -> Origin:
 
 
 @pytest.fixture
+def new_origin(clock, publish_on) -> Callable[..., Origin]:
+    """Another one, in the epoch after; `where` its stream goes on, None: it does not know."""
+
+    def make(where: Continuation | None, streams: Streams | None = None) -> Origin:
+        if streams is None:
+            streams = Streams(RegistrySettings(), call_at=clock.call_at, measure=frame_duration)
+
+        def opening(writer: Writer, now: float) -> None:
+            writer.delay(now)
+            writer.begin(where, now)
+
+        streams.opening = opening
+        return Origin(publish_on(streams), Identity("live", IDENTITY.epoch + 1))
+
+    return make
+
+
+@pytest.fixture
 def new_edge(clock) -> Callable[[], Edge]:
     return lambda: Edge(clock)
+
+
+@pytest.fixture
+def take_over(clock) -> Callable[[Streams, Origin], Edge]:
+    """A node whose stream another one goes on with."""
+    return lambda streams, origin: Edge(clock, streams, origin.identity)
 
 
 @pytest.fixture
