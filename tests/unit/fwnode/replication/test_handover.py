@@ -189,17 +189,12 @@ def test_only_who_may_publish_is_given_way_to() -> None:
         origin, other = network.add(2)
         streamer = Streamer(origin)
         await trio.sleep(1)
-        fact = origin.core.fact
-
-        def without_role(node: bytes, shape: Any) -> Any:
-            found = fact(node, shape)
-            return SimpleNamespace(roles=[Role.RELAY]) if node == other.id and found else found
-
-        origin.core.fact = without_role
+        roll = origin.core.roll
+        origin.core.roll = SimpleNamespace(roles_of=lambda node, claim: frozenset((Role.RELAY,)))
         question = msgspec.msgpack.encode(Question(STREAM, 2**53))
         end = await other.open_stream(origin.id, "handover", question)
         assert await end.receive_some() == b"\xc0" and not streamer.stopped
-        origin.core.fact = fact
+        origin.core.roll = roll
         end = await other.open_stream(origin.id, "handover", question)
         assert len(await end.receive_some()) > 10 and streamer.stopped
 
