@@ -48,6 +48,7 @@ from media.deliver.pages import HLS_SCRIPT
 from media.deliver.poster.service import serve_posters
 from media.net.reactor import Reactor
 from media.net.server import bind
+from media.transcode.service import serve_transcoder
 from mesh.discovery.candidates import make_candidates
 from mesh.discovery.probe import own_addresses
 from mesh.discovery.store import FILE_NAME, PeersFile
@@ -173,6 +174,12 @@ class Agent:
                     nursery.start_soon(self._renew_certificate)
                     nursery.start_soon(
                         serve_posters, self._node.posters, self._reactor, self._services.journal.poster_failed
+                    )
+                    nursery.start_soon(
+                        serve_transcoder,
+                        self._services.transcoder,
+                        self._reactor,
+                        self._services.journal.transcoder_lost,
                     )
                     if self._config.demo:
                         nursery.start_soon(serve_demo, self._node.streams, self._reactor)

@@ -10,6 +10,7 @@ from media.deliver.http.router import Router
 from media.deliver.poster.posters import Posters
 from media.net.reactor import Reactor
 from media.net.server import Listener
+from media.track.derived import is_ladder
 from media.track.registry import Streams
 from media.track.stream import StreamState
 
@@ -52,7 +53,11 @@ class Node:
     @property
     def publishers(self) -> int:
         """Streams that somebody publishes now."""
-        return sum(stream.state in (StreamState.STARTING, StreamState.LIVE) for stream in self.streams)
+        return sum(
+            stream.state in (StreamState.STARTING, StreamState.LIVE)
+            for stream in self.streams
+            if not is_ladder(stream.name)
+        )
 
     @property
     def connections(self) -> int:

@@ -25,6 +25,10 @@ from media.track.marker import MarkerSettings
 from media.track.model import MICROSECONDS
 from media.track.registry import RegistrySettings, Streams, Takeover
 from media.track.stream import StreamSettings
+from media.transcode.capacity import StreamsAtMost
+from media.transcode.ladder import parse_policy
+from media.transcode.session import TranscodeSettings
+from media.transcode.transcoder import Transcoder
 
 PUBLIC_LISTENERS = ("http", "https", "rtmp")
 DEMO_STREAM = "demo"
@@ -48,11 +52,21 @@ def stream_settings(config: Config) -> RegistrySettings:
     )
 
 
+def transcode_settings(config: Config) -> TranscodeSettings:
+    """What the settings say about renditions."""
+    said = config.transcode
+    policy = parse_policy(said.ladder)
+    return TranscodeSettings(policy, said.preset, said.latency, said.threads, said.on_demand)
+
+
 class Services:
     """The composed node, and what the agent does with it."""
 
-    def __init__(self, node: Node, journal: Journal, http: HttpService, rtmp: RtmpSessions) -> None:
+    def __init__(
+        self, node: Node, journal: Journal, http: HttpService, rtmp: RtmpSessions, transcoder: Transcoder
+    ) -> None:
         self.node = node
+        self.transcoder = transcoder
         self.journal = journal
         self.tls: TlsSettings | None = None  # of the https listener
         self._http = http
@@ -139,7 +153,9 @@ def compose(
     http = HttpService(reactor, node.router)
     http.site.on_refused = journal.request_refused
     node.http_refused = http.site.refused
-    return Services(node, journal, http, rtmp)
+    capacity = StreamsAtMost(config.transcode.streams)
+    transcoder = Transcoder(streams, transcode_settings(config), capacity, unix_us)
+    return Services(node, journal, http, rtmp, transcoder)
 
 
 def public_routes(node: Node, feeds: Feeds, player_files: Mapping[str, bytes]) -> Router:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from media.container import fmp4
 from media.package.rendition import Rendition, renditions_of
-from media.track.model import MICROSECONDS, Hollow, Kind, Packet
+from media.track.model import MICROSECONDS, Hollow, Kind, Packet, is_gap
 from media.track.ring import Ring
 from media.track.stream import Section, Stream, StreamState
 
@@ -23,7 +23,9 @@ class Part:
     differ from it by what fits into one frame of theirs and by the muxer's interleaving.
     """
 
-    __slots__ = ("_bytes", "_last", "clean", "complete", "duration_us", "first", "index", "start_us", "stop")
+    __slots__ = (
+        "_bytes", "_last", "clean", "complete", "duration_us", "first", "gaps", "index", "start_us", "stop",
+    )  # fmt: skip
 
     def __init__(self, index: int, first: int, packet: Packet) -> None:
         self.index = index
@@ -33,6 +35,7 @@ class Part:
         self.start_us = packet.dts_us
         self.duration_us = 0  # media time; known when complete
         self.clean = {packet.track.id: packet.keyframe}  # by track: does its first packet need no other?
+        self.gaps = {packet.track.id} if is_gap(packet) else set()  # tracks of which packets are missing
         self._last = packet  # newest of the track that began this part
         self._bytes: dict[str, bytes] = {}
 
@@ -43,6 +46,8 @@ class Part:
             self._last = packet
         elif track.id not in self.clean:
             self.clean[track.id] = packet.keyframe
+        if not packet.data and is_gap(packet):
+            self.gaps.add(track.id)
 
     def close(self, stop: int, following: Packet | None) -> None:
         """Complete it. `following` begins the next part, None when that is in another section.
@@ -62,8 +67,11 @@ class Part:
         self.complete = True
 
     def holds(self, rendition: Rendition) -> bool:
-        """Is there anything of `rendition` in this part?"""
-        return any([track.id in self.clean for track in rendition.tracks])
+        """Is there anything of `rendition` in this part, and nothing missing?"""
+        tracks = rendition.tracks
+        if self.gaps and any([track.id in self.gaps for track in tracks]):
+            return False
+        return any([track.id in self.clean for track in tracks])
 
     def starts_clean(self, rendition: Rendition) -> bool:
         """Can decoding begin with this part's first picture, or first sound where there is no picture?"""
@@ -121,7 +129,11 @@ class Segment:
         return next((part.clean[lead] for part in self.parts if lead in part.clean), True)
 
     def holds(self, rendition: Rendition) -> bool:
-        """Is there anything of `rendition` in this segment?"""
+        """Is there anything of `rendition` in this segment, and nothing missing?"""
+        if any([part.gaps for part in self.parts]):
+            missing = {number for part in self.parts for number in part.gaps}
+            if any([track.id in missing for track in rendition.tracks]):
+                return False
         return any(part.holds(rendition) for part in self.parts)
 
     def part(self, index: int) -> Part | None:
@@ -214,7 +226,7 @@ class LiveWindow:
         """A complete segment, as the bytes of its parts, or None, as with `part_bytes`."""
         segment = self.find(msn)
         rendition = segment.renditions.get(name) if segment else None
-        if segment is None or rendition is None or not segment.complete:
+        if segment is None or rendition is None or not segment.complete or not segment.holds(rendition):
             return None
         ring = self.stream.ring
         made = tuple([part.data(ring, rendition, msn) for part in segment.parts if part.holds(rendition)])
