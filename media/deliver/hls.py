@@ -91,10 +91,14 @@ class HlsStream:
         self._objects: dict[str, Response] = {}
         self._timer: Timer | None = None
         self.heard_at = now  # of the stream, last
+        self.beside: HlsStream | None = None  # other renditions of the same pictures
         stream.subscribe(self._news)
 
     def close(self) -> None:
         """Forget everything; held requests get 404."""
+        if self.beside is not None:
+            self.beside.beside = None
+            self.beside = None
         self.stream.unsubscribe(self._news)
         if self._timer is not None:
             self._timer.cancel()
@@ -216,7 +220,8 @@ class HlsStream:
         key = (name, skip, blocking)
         held = self._playlists.get(key)
         if held is None:
-            text = media_playlist(self.window, name, self._window_us, skip=skip)
+            beside = self.beside.window if self.beside is not None else None
+            text = media_playlist(self.window, name, self._window_us, skip=skip, beside=beside)
             if text is None:
                 return plain_error(404, f"this stream has no track '{name[:16]}' now")
             held = _playlist_response(text, self._playlist_cache(blocking), self._etag(skip=skip))

@@ -120,7 +120,10 @@ class Live:
         if hls is None or hls.has(rendition):
             return hls
         ladder = self._hls_of(ladder_of(name), now)
-        return ladder if ladder is not None and ladder.has(rendition) else hls
+        if ladder is None or not ladder.has(rendition):
+            return hls
+        hls.beside, ladder.beside = ladder, hls
+        return ladder
 
     def _hls_of(self, name: str, now: float, *, asked: bool = True) -> HlsStream | None:
         """`asked`: for its media, and not just for what it has."""

@@ -24,12 +24,15 @@ AUDIO_GROUP = "audio"
 TITLE_MAX = 64  # characters of a track's title, which is the publisher's
 
 
-def media_playlist(window: LiveWindow, name: str, window_us: int, *, skip: bool = False) -> bytes | None:
+def media_playlist(
+    window: LiveWindow, name: str, window_us: int, *, skip: bool = False, beside: LiveWindow | None = None
+) -> bytes | None:
     """The media playlist of one rendition, or None when nothing of it is held.
 
     Lists segments that begin within `window_us` of the newest. `skip` asks for a delta update
     (RFC 8216bis 6.2.5.1); the whole playlist is given when there is nothing to skip. The
-    playlist of a rendition that the newest section has no more is an ended one.
+    playlist of a rendition that the newest section has no more is an ended one. `beside` has the
+    other renditions of the same pictures, if there are more than in `window`.
     """
     target_s = _target_duration_s(window)
     segments = _listed(window, name, max(window_us, LISTED_TARGETS * target_s * MICROSECONDS))
@@ -49,6 +52,8 @@ def media_playlist(window: LiveWindow, name: str, window_us: int, *, skip: bool 
         lines.append("#EXT-X-ENDLIST")
     else:
         _edge(lines, window, last, name)
+        if beside is not None:
+            _reports(lines, beside, name)
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -190,9 +195,16 @@ def _edge(lines: list[str], window: LiveWindow, last: Segment, name: str) -> Non
     if name in window.segments[-1].renditions:
         msn, part = window.upcoming()
         lines.append(f'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="{msn}.{part}.m4s"')
+    _reports(lines, window, name)
+
+
+def _reports(lines: list[str], window: LiveWindow, name: str) -> None:
+    last = window.newest_segment()
+    if last is None:
+        return
     newest = f"LAST-MSN={last.msn},LAST-PART={last.complete_parts()[-1].index}"
-    for other in last.renditions:
-        if other != name and not last.renditions[other].sound_only:
+    for other, rendition in last.renditions.items():
+        if other != name and not rendition.sound_only:
             lines.append(f'#EXT-X-RENDITION-REPORT:URI="../{other}/index.m3u8",{newest}')
 
 

@@ -6,7 +6,7 @@ other. So segments and parts begin at the same times under the same numbers as t
 whatever B-frames or rates it has, and presentation times are the source's to the tick. Sound
 stays where it stood. Nothing leaves before what stood in front of it.
 
-A place that will not be filled makes its part a gap: one packet without data for each rendition.
+A place that will not be filled gets a packet without data in each rendition, which makes its part a gap.
 """
 
 from collections import deque
@@ -24,14 +24,13 @@ _SOUND, _LOST = -1, -2
 class _Rung:
     """One rendition's pictures on their way to their places."""
 
-    __slots__ = ("active", "done", "gap_at", "last_dts", "pictures", "track")
+    __slots__ = ("active", "done", "last_dts", "pictures", "track")
 
     def __init__(self, track: Track) -> None:
         self.track = track
         self.active = False
         self.done = -1  # every number up to this one was made or left out
         self.pictures: deque[Encoded] = deque()
-        self.gap_at = (-1, -1)  # the part that was made a gap last
         self.last_dts = -1
 
     def take(self, number: int) -> Encoded | None:
@@ -155,10 +154,8 @@ class Splice:
         ready.append(_at(place, rung.track, made.pts - place.dts, duration, made.keyframe, made.data))
 
     def _gap(self, rung: _Rung, place: Packet, ready: list[Packet]) -> None:
-        part = (place.segment, place.part)
-        if rung.gap_at != part:
-            rung.gap_at, rung.last_dts = part, -1
-            ready.append(_at(place, rung.track, 0, place.duration, False, b""))
+        rung.last_dts = -1
+        ready.append(_at(place, rung.track, 0, place.duration, False, b""))
 
 
 def _at(place: Packet, track: Track, cts: int, duration: int, keyframe: bool, data: bytes) -> Packet:

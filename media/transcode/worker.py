@@ -48,7 +48,7 @@ from media.transcode.wire import (
     size_untrusted,
 )
 
-NICENESS = 10  # viewers come first
+NICENESS = 5  # viewers come first; at 10 other programs would leave it too little to be in time
 MEMORY_MAX_BYTES = 4 << 30  # of address space; most of it is never touched
 PIXELS_MAX = 7680 * 4320  # of what is decoded
 QUEUE_PICTURES = 2  # between decoder and each encoder; a picture of 4K is 12 MB
