@@ -328,7 +328,7 @@ class Section:
             threads = max(1, round(self._cores * pixels[index] / sum(pixels)))
             self._rungs.append(Rung(index, begin, frame, aspect, threads, self._mouth))
         depth = frame.format.name
-        words = f"{frame.width}x{frame.height} {depth}{' interlaced' if frame.interlaced_frame else ''}"
+        words = f"{frame.width}x{frame.height} {depth}{' interlaced' if self._graph is not None else ''}"
         self._mouth.say(Opened(begin.number, [rung.opened for rung in self._rungs], words))
         for rung in self._rungs:
             rung.start()
