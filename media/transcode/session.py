@@ -8,9 +8,10 @@ untouched whatever the worker does, is bounded by a ring of its own, is signed, 
 packaged on other nodes as any stream is, and its playlists are in step because its packets have
 the source's marks (media.transcode.splice).
 
-The worker is given every picture from a keyframe that begins a segment on. What it does not take
-in time is dropped up to the next keyframe, and is a gap in the ladder; when that happens often,
-the largest rung is given up for a while. The source waits for nothing of this.
+The worker is given every picture from a keyframe that begins a segment on; what comes while it
+starts waits for it, as the next keyframe may be far away. What it does not take in time is dropped
+up to the next keyframe, and is a gap in the ladder; when that happens often, the largest rung is
+given up for a while. The source waits for nothing of this.
 """
 
 from collections import deque
@@ -49,6 +50,7 @@ LATE_US = 3_000_000  # pictures that are not back after so much media time are g
 LATE_PLACES = 40  # unless they are few: a decoder holds up to 16 of a slow source, an encoder 20
 HELD_US = 8_000_000  # and in any case after so much: sound waits with them
 STALL_S = 5.0  # the worker has work and says nothing for so long: it hangs
+START_S = 4.0  # a worker that has just begun may be late so long; measured: 0.4 s, ten times that under load
 FLUSH_S = 1.0  # for the last pictures of a publisher that went
 OVERRUNS_MAX = 3  # in OVERRUN_WINDOW_S: this machine is too slow for the ladder
 OVERRUN_WINDOW_S = 30.0
@@ -117,6 +119,7 @@ class Session:
         self._output: deque[tuple[bytes, int]] = deque()  # message, media time
         self._output_bytes = 0
         self._heard_at = now
+        self._patient_until = 0.0
         self._flush_until: float | None = None
         self._shed = 0
         self._shed_until, self._shed_s = 0.0, SHED_S
@@ -149,8 +152,9 @@ class Session:
         return self._is_asked(now) or not self._announced
 
     def worker_started(self, now: float) -> None:
-        """A child takes output from now on; it is given what begins with the next keyframe."""
-        self._worker, self._begin_wanted, self._heard_at = True, True, now
+        """A child takes output from now on, from what has gathered while it started."""
+        self._worker, self._heard_at = True, now
+        self._patient_until = now + START_S
 
     def worker_lost(self, reason: str, now: float) -> None:
         """It is gone, with all that it had; `reason` "": it was not needed any more."""
@@ -272,7 +276,7 @@ class Session:
         begins_segment, self._segment = packet.segment != self._segment, packet.segment
         leads = packet.track.id == lead.id
         usable = self._following or (begins_segment and packet.part == 0)
-        if leads and packet.keyframe and usable and self._worker and self._begin_wanted:
+        if leads and packet.keyframe and usable and self._begin_wanted and self.wants_worker(now):
             self._begin(packet)
             self._following = self._following or self._feeding
         if not self._following:
@@ -313,7 +317,8 @@ class Session:
         coded = Coded(number, packet.dts, packet.pts, packet.keyframe, packet.data)
         self._put(encode(coded), packet.dts_us)
         full = self._output_bytes > OUTPUT_MAX_BYTES and len(self._output) > 2
-        if full or packet.dts_us - self._output[0][1] > OUTPUT_MAX_US:
+        most_us = HELD_US if self._is_starting(now) else OUTPUT_MAX_US
+        if full or packet.dts_us - self._output[0][1] > most_us:
             self._overrun(now)
 
     def _put(self, message: bytes, media_us: int) -> None:
@@ -326,10 +331,14 @@ class Session:
             return
         number, dts_us = waiting
         late_us = self.stream.newest_us - dts_us
-        if late_us > LATE_US and self._number - number >= LATE_PLACES:
+        if late_us > LATE_US and self._number - number >= LATE_PLACES and not self._is_starting(now):
             self._overrun(now)
         elif late_us > HELD_US:
             self._drop_output()
+
+    def _is_starting(self, now: float) -> bool:
+        """Is there no worker yet, or one that has to catch up with what gathered?"""
+        return not self._worker or now < self._patient_until
 
     def _drop_output(self) -> None:
         """All that waits is lost, the next keyframe begins again."""
@@ -342,9 +351,11 @@ class Session:
             self._following = False  # a section that was not opened has no gaps: it begins later
 
     def _overrun(self, now: float) -> None:
-        """The worker is too slow."""
-        self.overruns += 1
+        """The worker is too slow, or not there yet."""
         self._drop_output()
+        if self._is_starting(now):
+            return
+        self.overruns += 1
         self._remarks.trouble("they have gaps", "the machine was too slow for them")
         at = self._overran_at
         at.append(now)

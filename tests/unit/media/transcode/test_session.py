@@ -56,14 +56,12 @@ def test_playlists_of_source_and_ladder_are_the_same_but_for_names(
     worker = house.worker()
     run(publisher, worker, 400)
     source, ladder = LiveWindow(publisher.stream), LiveWindow(house.ladder())
-    first = shape(ladder)[0]
-    assert (first[1], first[0]) == (0, publisher.stream.ring.get(publisher.stream.ring.first).segment + 1)
-    assert shape(ladder) == [row for row in shape(source) if row >= first]
+    assert shape(ladder) == shape(source)
     marks = [line for line in text(source, "v1").splitlines() if line.startswith(("#EXTINF", "#EXT-X-PART:"))]
     made = [
         line for line in text(ladder, "v160").splitlines() if line.startswith(("#EXTINF", "#EXT-X-PART:"))
     ]
-    assert marks[-len(made) :] == made
+    assert marks == made
     assert "PROGRAM-DATE-TIME" in text(ladder, "v144")
 
 
