@@ -119,6 +119,7 @@ class Session:
         self._output: deque[tuple[bytes, int]] = deque()  # message, media time
         self._output_bytes = 0
         self._heard_at = now
+        self._unanswered = 0  # pictures since it said something
         self._patient_until = 0.0
         self._flush_until: float | None = None
         self._shed = 0
@@ -153,7 +154,7 @@ class Session:
 
     def worker_started(self, now: float) -> None:
         """A child takes output from now on, from what has gathered while it started."""
-        self._worker, self._heard_at = True, now
+        self._worker, self._heard_at, self._unanswered = True, now, 0
         self._patient_until = now + START_S
 
     def worker_lost(self, reason: str, now: float) -> None:
@@ -177,7 +178,7 @@ class Session:
 
     def receive(self, messages: list[FromWorker], now: float) -> None:
         """What the child said."""
-        self._heard_at = now
+        self._heard_at, self._unanswered = now, 0
         for message in messages:
             match message:
                 case Encoded():
@@ -207,8 +208,8 @@ class Session:
             self._rest(now)
 
     def is_stalled(self, now: float) -> bool:
-        """Has the child had work for STALL_S and said nothing?"""
-        return self._splice.waiting is not None and now - self._heard_at >= STALL_S
+        """Has the child had much work for STALL_S and said nothing?"""
+        return self._unanswered >= LATE_PLACES and now - self._heard_at >= STALL_S
 
     # --- the source's side
 
@@ -310,8 +311,9 @@ class Session:
         self._put(encode(begin), packet.dts_us)
 
     def _feed(self, packet: Packet, now: float) -> None:
-        if self._splice.waiting is None:
+        if not self._unanswered:
             self._heard_at = now  # it had nothing to say until here
+        self._unanswered += 1
         number, self._number = self._number, self._number + 1
         self._splice.add_place(packet, number)
         coded = Coded(number, packet.dts, packet.pts, packet.keyframe, packet.data)
