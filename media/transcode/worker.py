@@ -22,7 +22,7 @@ import msgspec
 from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange
 
 from media.errors import WireError
 from media.track.model import Codec
@@ -97,7 +97,7 @@ class Rung(threading.Thread):
         self._least_step = least_step(order.fps, begin.timescale)
         self._fps = thinned(begin.source_fps, order.fps)
         self._size = fitted(order.side, first.width, first.height, aspect)
-        self._reformatter = VideoReformatter()
+        self._scaler: Scaler | None = None
         self._encoder = _open_encoder(self._size, self._fps, order, begin, first, threads)
         self._numbers: dict[int, int] = {}  # of pictures in the encoder, by pts
         self._last_pts: int | None = None
@@ -128,17 +128,9 @@ class Rung(threading.Thread):
             self._tell([])
             return
         self._last_pts = pts
-        width, height = self._size
-        full = frame.color_range == ColorRange.JPEG
-        scaled = self._reformatter.reformat(
-            frame,
-            width,
-            height,
-            "yuv420p",
-            interpolation=Interpolation.BICUBIC,
-            dst_color_range=ColorRange.MPEG if full else None,
-            threads=1,
-        )
+        if self._scaler is None or not self._scaler.takes(frame):
+            self._scaler = Scaler(frame, self._size, self._time_base)
+        scaled = self._scaler.scale(frame)
         scaled.pts, scaled.time_base = pts, self._time_base
         scaled.pict_type = PictureType.I if keyframe else PictureType.NONE
         self._numbers[pts] = number
@@ -153,6 +145,34 @@ class Rung(threading.Thread):
         if self._skipped >= 0 and not self._numbers:
             self._mouth.say(Encoded(self._index, self._skipped, 0, False, b""))
             self._skipped = -1
+
+
+class Scaler:
+    """ffmpeg's own `scale`, which keeps chroma where it belongs, for pictures of one shape."""
+
+    def __init__(self, frame: VideoFrame, size: tuple[int, int], time_base: Fraction) -> None:
+        self._shape = (frame.width, frame.height, frame.format.name)
+        graph = self._graph = av.filter.Graph()
+        graph.threads = 1
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=time_base
+        )
+        scale = graph.add("scale", f"{size[0]}:{size[1]}:flags=bicubic:out_range=tv")
+        shape = graph.add("format", "yuv420p")
+        sink = graph.add("buffersink")
+        source.link_to(scale)
+        scale.link_to(shape)
+        shape.link_to(sink)
+        graph.configure()
+
+    def takes(self, frame: VideoFrame) -> bool:
+        return self._shape == (frame.width, frame.height, frame.format.name)
+
+    def scale(self, frame: VideoFrame) -> VideoFrame:
+        self._graph.push(frame)
+        scaled = self._graph.pull()
+        assert isinstance(scaled, VideoFrame)
+        return scaled
 
 
 def _open_encoder(
@@ -270,12 +290,12 @@ class Section:
 
     def _show(self, frame: VideoFrame) -> None:
         """A decoded picture, in presentation order."""
+        frame.time_base = self._time_base
         if self._graph is None and frame.interlaced_frame:
             self._graph = self._deinterlacer(frame)
         if self._graph is None:
             self._place(frame)
             return
-        frame.time_base = self._time_base
         self._graph.push(frame)
         self._pull()
 
