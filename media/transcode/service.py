@@ -14,6 +14,7 @@ from media.transcode.wire import FromWorkerReader
 
 WORKER_COMMAND = (sys.executable, "-m", "media.transcode.worker")
 READ_BYTES = 256 * 1024
+GATHER_S = 0.008  # a picture's renditions come one after the other: wake once for them, not three times
 TICK_S = 0.5
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
@@ -152,7 +153,9 @@ class _Keeper:
                 messages = reader.receive(bytes(data))
             except WireError as error:
                 return str(error)
-            self.session.receive(messages, self._clock.now())
+            if messages:
+                self.session.receive(messages, self._clock.now())
+            await trio.sleep(GATHER_S)
         return await self._ending(child)
 
     async def _watch(self, child: trio.Process) -> str:

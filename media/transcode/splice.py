@@ -119,9 +119,11 @@ class Splice:
         while entries:
             packet, number = entries[0]
             rungs = self._sections.get(packet.discontinuity)
-            if rungs is None:
+            if rungs is None and packet.discontinuity > max(self._sections, default=-1):
                 break
-            if number == _SOUND:
+            if rungs is None:
+                pass  # sections came and went faster than they were written
+            elif number == _SOUND:
                 ready.append(packet)
             elif number == _LOST:
                 self.lost += 1

@@ -51,7 +51,7 @@ from media.transcode.wire import (
 NICENESS = 5  # viewers come first; at 10 other programs would leave it too little to be in time
 MEMORY_MAX_BYTES = 4 << 30  # of address space; most of it is never touched
 PIXELS_MAX = 7680 * 4320  # of what is decoded
-QUEUE_PICTURES = 2  # between decoder and each encoder; a picture of 4K is 12 MB
+QUEUE_PICTURES = 6  # between decoder and each encoder, who share them; a picture of 4K is 12 MB
 DECODER_THREADS_MAX = 4  # by slices: threads by frames would each hold a picture back
 LOOKAHEAD_PICTURES = 20  # with latency "quality"; half of what gives all of the gain
 USUAL_FPS = 30.0  # of a source whose first pictures do not tell either
