@@ -120,7 +120,7 @@ class Live:
         if hls is None or hls.has(rendition):
             return hls
         ladder = self._hls_of(ladder_of(name), now)
-        if ladder is None or not ladder.has(rendition):
+        if ladder is None or not (ladder.is_undescribed or ladder.has(rendition)):
             return hls
         hls.beside, ladder.beside = ladder, hls
         return ladder
