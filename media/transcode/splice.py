@@ -45,7 +45,6 @@ class Splice:
     """Places and sound in the source's order, waiting for pictures."""
 
     def __init__(self) -> None:
-        self.lost = 0  # places that were not filled, but for those that a rung leaves out
         self._entries: deque[tuple[Packet, int]] = deque()
         self._sections: dict[int, list[_Rung]] = {}  # those that were opened, by discontinuity
         self._bound: list[_Rung] = []  # by the worker's numbers of rungs
@@ -101,16 +100,15 @@ class Splice:
             rung.pictures.append(message)
 
     def lose(self) -> None:
-        """Nobody fills the places that wait. Those of a section that was not opened go without a trace."""
+        """Nobody fills the places that still wait. Those of a section that was not opened leave no trace."""
         numbers = [number for _, number in self._entries if number >= 0]
         self._from = max([self._from, *(number + 1 for number in numbers)])
+        filled = min([rung.done for rung in self._bound if rung.active], default=-1)
         self._entries = deque(
-            (packet, number if number == _SOUND else _LOST)
+            (packet, number if number == _SOUND or 0 <= number <= filled else _LOST)
             for packet, number in self._entries
             if packet.discontinuity in self._sections
         )
-        for rung in self._bound:
-            rung.pictures.clear()
 
     def take(self) -> list[Packet]:
         """The packets that can go now, in order."""
@@ -126,7 +124,6 @@ class Splice:
             elif number == _SOUND:
                 ready.append(packet)
             elif number == _LOST:
-                self.lost += 1
                 for rung in rungs:
                     self._gap(rung, packet, ready)
             elif all([rung.done >= number or not rung.active for rung in rungs]):

@@ -224,6 +224,19 @@ def test_the_ladder_lingers_and_ends_with_its_source(
     assert house.transcoder.sessions == {}
 
 
+def test_the_last_pictures_are_not_lost(open_house: Callable[..., Any], publisher: Any, clock: Any) -> None:
+    house = open_house()
+    publisher.send(1)
+    worker = house.worker()
+    run(publisher, worker, 100)
+    publisher.send(5)  # that are still in the worker
+    publisher.writer.close("gone", clock.now)
+    worker.work()
+    assert house.ladder().state is StreamState.LINGERING
+    assert not any(gaps(LiveWindow(house.ladder())))
+    assert shape(LiveWindow(house.ladder())) == shape(LiveWindow(publisher.stream))
+
+
 def test_a_publisher_that_comes_back_goes_on(
     open_house: Callable[..., Any], publisher: Any, publish: Callable[[], Any], clock: Any
 ) -> None:
