@@ -175,12 +175,13 @@ class Agent:
                     nursery.start_soon(
                         serve_posters, self._node.posters, self._reactor, self._services.journal.poster_failed
                     )
-                    nursery.start_soon(
-                        serve_transcoder,
-                        self._services.transcoder,
-                        self._reactor,
-                        self._services.journal.transcoder_lost,
-                    )
+                    if self._services.transcoder.enabled:
+                        nursery.start_soon(
+                            serve_transcoder,
+                            self._services.transcoder,
+                            self._reactor,
+                            self._services.journal.transcoder_lost,
+                        )
                     if self._config.demo:
                         nursery.start_soon(serve_demo, self._node.streams, self._reactor)
                     code = await self._until_stopped(signals)
