@@ -185,12 +185,13 @@ class Agent:
                     )
                     if self._services.lending is not None:
                         nursery.start_soon(self._deliver_beside, self._services.lending)
-                    nursery.start_soon(
-                        serve_transcoder,
-                        self._services.transcoder,
-                        self._reactor,
-                        self._services.journal.transcoder_lost,
-                    )
+                    if self._services.transcoder.enabled:
+                        nursery.start_soon(
+                            serve_transcoder,
+                            self._services.transcoder,
+                            self._reactor,
+                            self._services.journal.transcoder_lost,
+                        )
                     if self._config.demo:
                         nursery.start_soon(self._serve_demo)
                     code = await self._until_stopped(signals)

@@ -23,12 +23,16 @@ class Transcoder:
         self._capacity = capacity
         self._unix_us = unix_us
 
+    @property
+    def enabled(self) -> bool:
+        """Do the settings ask for any renditions?"""
+        return self._settings.policy.mode != "off"
+
     def follow(self, now: float) -> None:
         """Transcode what is published now and from now on, until `close`."""
-        if self._settings.policy.mode != "off":
-            self._streams.subscribe(self._changed)
-            for name in self._streams.names():
-                self._changed(name, now)
+        self._streams.subscribe(self._changed)
+        for name in self._streams.names():
+            self._changed(name, now)
 
     def close(self, now: float) -> None:
         """Transcode no more."""

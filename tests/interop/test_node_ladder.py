@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import m3u8
 import pytest
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.interop
 FPS = 20
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-pix_fmt", "yuv420p", "-b:v", "200k")
 LADDER = "160p@200k, 144p@100k"
-SETTINGS = {"ingest__open": True, "ingest__linger_s": 1, "transcode__preset": "ultrafast"}
+SETTINGS: dict[str, Any] = {"ingest__open": True, "ingest__linger_s": 1, "transcode__preset": "ultrafast"}
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def film(clips: Clips) -> Path:
 
 
 @contextmanager
-def live(start: StartNode, film: Path, **settings: object) -> Iterator[LiveNode]:
+def live(start: StartNode, film: Path, **settings: Any) -> Iterator[LiveNode]:
     node = start(transcode__ladder=LADDER, **(SETTINGS | settings))
     with publishing(node, film, "film"):
         yield node
