@@ -56,7 +56,7 @@ class Rendition(msgspec.Struct, frozen=True):
     pictures: tuple[Picture, ...]
 
 
-def examine_untrusted(segment: Segment, sent: bytes, content_type: str, body: bytes) -> tuple[Rendition, ...]:
+def examine_untrusted(segment: Segment, content_type: str, body: bytes) -> tuple[Rendition, ...]:
     """The renditions of an answer with status 200, in the order's order. Raises Rejected only."""
     profiles = segment.order.profiles
     try:
@@ -70,7 +70,7 @@ def examine_untrusted(segment: Segment, sent: bytes, content_type: str, body: by
     presentation = segment.presentation()
     return tuple(
         [
-            _rendition(segment, sent, presentation, profile, part)
+            _rendition(segment, presentation, profile, part)
             for profile, part in zip(profiles, parts, strict=True)
         ]
     )
@@ -114,10 +114,8 @@ def _check_names(parts: Sequence[Part], profiles: Sequence[Profile]) -> None:
         raise Rejected("type", "a rendition is no transport stream")
 
 
-def _rendition(
-    segment: Segment, sent: bytes, presentation: Sequence[int], profile: Profile, part: Part
-) -> Rendition:
-    if part.data == sent:
+def _rendition(segment: Segment, presentation: Sequence[int], profile: Profile, part: Part) -> Rendition:
+    if part.data == segment.body:
         raise Rejected("unchanged", f"{profile.name} is the source, unchanged")
     if len(part.data) > rendition_bytes_max(profile, segment.duration_s):
         raise Rejected("bytes", f"{profile.name} has {len(part.data)} bytes")

@@ -28,15 +28,15 @@ class Request(msgspec.Struct, frozen=True):
     answer_bytes_max: int
 
 
-def build_request(gateway: Gateway, segment: Segment, body: bytes) -> Request:
-    """The POST of `body`, the segment's transport stream, to that gateway."""
+def build_request(gateway: Gateway, segment: Segment) -> Request:
+    """The POST of that segment to that gateway."""
     parts = urlsplit(gateway.url)
     order = segment.order
     headers = [
         ("Host", parts.netloc),
         ("Accept", ACCEPT),
         ("Content-Type", "video/mp2t"),
-        ("Content-Length", str(len(body))),
+        ("Content-Length", str(len(segment.body))),
         ("Content-Duration", str(max(1, round(segment.duration_s * 1000)))),
         ("Content-Resolution", f"{order.width}x{order.height}"),
         ("Livepeer-Transcode-Configuration", configuration(gateway, order)),
@@ -44,7 +44,7 @@ def build_request(gateway: Gateway, segment: Segment, body: bytes) -> Request:
     if gateway.authorization:
         headers.append(("Authorization", gateway.authorization))
     target = f"{parts.path}/live/{order.manifest_id}/{segment.number}.ts"
-    return Request(target, tuple(headers), body, answer_bytes_max(segment))
+    return Request(target, tuple(headers), segment.body, answer_bytes_max(segment))
 
 
 def configuration(gateway: Gateway, order: Order) -> str:

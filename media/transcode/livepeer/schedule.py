@@ -118,7 +118,7 @@ class Schedule:
         elif self.stopped:
             self._give_up(job, "stopped", self.stopped)
         elif sum([job.result is None for job in self._jobs]) > self._in_flight_max + WAITING_MAX:
-            oldest = next(job for job in self._jobs if job.result is None)
+            oldest = next(job for job in self._jobs if job.result is None and job.attempt is None)
             self._give_up(oldest, "behind", "gateways are slower than the stream")
 
     def attempts(self, now: float) -> list[Attempt]:
@@ -191,10 +191,17 @@ class Schedule:
             if job.result is None:
                 self._give_up(job, "stopped", reason)
 
-    def is_wanted(self, number: int) -> bool:
-        """Is anybody waiting for the end of this request? If not, it should be cancelled."""
-        running = self._running.get(number)
-        return running is not None and running[0].result is None
+    def abandon(self, number: int) -> None:
+        """The request was cancelled by this side: nobody's fault."""
+        if number in self._running:
+            job, gateway, _ = self._running.pop(number)
+            job.attempt = None
+            self._gateways.ended(gateway)
+
+    def new_run(self) -> None:
+        """Segments of another order follow, whose sessions gateways do not have yet."""
+        self._served.clear()
+        self._avoid_until.clear()
 
     # --- one segment
 

@@ -38,6 +38,7 @@ class Segment:
     packets: tuple[Packet, ...]  # in decoding order
     duration: int  # ticks of the packets' track
     base: int  # ticks that stand at TIME_OFFSET_S in the transport stream
+    body: bytes = b""  # PAT, PMT and the pictures as a transport stream; empty when unfit
     unfit: str = ""
 
     @property
@@ -50,20 +51,9 @@ class Segment:
 
     def presentation(self) -> list[int]:
         """PTS of the pictures in the transport stream, 90 kHz, in presentation order."""
-        shift, scale = self._shift(), self.track.timescale
+        scale = self.track.timescale
+        shift = TIME_OFFSET_S * scale - self.base
         return sorted([(packet.pts + shift) * TIMESCALE // scale + LEAD_TICKS for packet in self.packets])
-
-    def transport_stream(self) -> bytes:
-        """PAT, PMT and the pictures. Raises MediaError for pictures that do not parse."""
-        muxer = TsMuxer([self.track])
-        shift = self._shift()
-        replace = msgspec.structs.replace
-        pieces = [muxer.tables()]
-        pieces += [muxer.packet(replace(packet, dts=packet.dts + shift)) for packet in self.packets]
-        return b"".join(pieces)
-
-    def _shift(self) -> int:
-        return TIME_OFFSET_S * self.track.timescale - self.base
 
 
 class Segmenter:
@@ -144,7 +134,13 @@ class Segmenter:
         )
         number, self._number = self._number, self._number + 1
         self._packets, self._bytes, self._overflown = [], 0, ""
-        return Segment(self._order, number, packets, duration, self._base, unfit)
+        body = b""
+        if not unfit:
+            try:
+                body = _transport_stream(packets, self._base)
+            except MediaError as error:
+                unfit = f"its pictures do not parse: {error}"
+        return Segment(self._order, number, packets, duration, self._base, body, unfit)
 
 
 def unfit_track(track: Track, *, hevc: bool = False) -> str:
@@ -170,11 +166,21 @@ def place_of(presentation: Sequence[int], pts: int, most: int) -> int | None:
     return best if abs(presentation[best] - pts) <= most else None
 
 
+def _transport_stream(packets: Sequence[Packet], base: int) -> bytes:
+    track = packets[0].track
+    muxer = TsMuxer([track])
+    shift = TIME_OFFSET_S * track.timescale - base
+    replace = msgspec.structs.replace
+    pieces = [muxer.tables()]
+    pieces += [muxer.packet(replace(packet, dts=packet.dts + shift)) for packet in packets]
+    return b"".join(pieces)
+
+
 def _samples_untrusted(track: Track) -> tuple[int, int, str]:
     """Bit depth, chroma_format_idc and profile."""
     if track.codec is Codec.HEVC:
         found = hevc.parse_sps_untrusted(hevc.parse_hvcc_untrusted(track.config).sps[0])
-        return found.bit_depth, found.chroma_format_idc, found.profile
+        return found.bit_depth, found.chroma_format_idc, "another H.265 profile"
     sps = h264.parse_sps_untrusted(h264.parse_avcc_untrusted(track.config).sps[0])
     return sps.bit_depth, sps.chroma_format_idc, sps.profile
 
