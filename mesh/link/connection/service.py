@@ -315,7 +315,7 @@ class SecureConnection:
         """What arrived, b"" at the end, None when nothing has."""
         self._require()
         try:
-            data = self._sock.recv(size)
+            data = self._sock.read(size)
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLZeroReturnError:
