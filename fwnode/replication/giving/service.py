@@ -115,7 +115,7 @@ class Giving:
         self._draining = False
         self._subscribers: Counter[NodeId] = Counter()  # streams of each, also those that wait for a Want
         self._waiting: Counter[NodeId] = Counter()  # those of them
-        self._words_due: dict[Bell, float] = {}  # of those who are fed: when they must hear that this node lives
+        self._words_due: dict[Bell, float] = {}  # when those who are fed must hear that this node lives
         self._began = Bell()
         self._feeds: dict[Feed, Fed] = {}
         self._vouchers: WeakKeyDictionary[Replica, Voucher] = WeakKeyDictionary()
@@ -227,7 +227,8 @@ class Giving:
 
     def _full(self) -> str:
         """Why nobody more can be fed."""
-        return f"this node feeds {SUBSCRIBERS_MAX} edges already" if len(self._feeds) >= SUBSCRIBERS_MAX else ""
+        full = len(self._feeds) >= SUBSCRIBERS_MAX
+        return f"this node feeds {SUBSCRIBERS_MAX} edges already" if full else ""
 
     async def _serve(self, connection: Connection) -> str:
         """Feed an edge what it wants; returns why it gets nothing, "" when it got something."""
@@ -340,7 +341,7 @@ class Giving:
                 if now >= due - ALIVE_EARLY_S or depth != offer.depth:
                     depth = offer.depth
                     due = self._words_due[bell] = now + ALIVE_S
-                    stuck.deadline = trio.current_time() + SEND_S  # here and not for each packet, as it is dear
+                    stuck.deadline = trio.current_time() + SEND_S  # not for each packet, as that is dear
                     if offer.is_alive(now):
                         feed.say_alive(depth, now)
                 frames = feed.pull(PULL_BYTES)
