@@ -255,7 +255,7 @@ class SecureConnection:
         self._require()
         if self._dry:
             self._dry = False
-            await self._wait(trio.lowlevel.wait_readable)
+            await trio.lowlevel.wait_readable(self._sock)
         else:
             await trio.lowlevel.checkpoint()
 

@@ -96,7 +96,7 @@ async def test_many_small_sends_let_other_tasks_have_their_turn(pair: Pair) -> N
         for _ in range(4 * SENDS_PER_TURN):
             await pair[0].send_all(b"x")
         nursery.cancel_scope.cancel()
-    assert turns >= 3
+    assert turns >= 2  # the first is its beginning, the last may be to come
 
 
 async def test_a_send_that_need_not_wait_can_be_cancelled(pair: Pair) -> None:
