@@ -145,11 +145,9 @@ class Replica:
             return events
         try:
             for message in self._reader.feed(data):
-                if not self.listening:
-                    break
-                if isinstance(message, Marked):
+                if self.listening and isinstance(message, Marked):
                     self._take(message, events, now)
-                else:
+                elif self.listening and not isinstance(message, Marked):
                     self._hear(message, events, now)
         except WireError:
             self.listening = False
