@@ -185,6 +185,7 @@ class Replication:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._look)
+                nursery.start_soon(self._giving.run)
                 nursery.start_soon(self._fetching.run, self._giving)
                 nursery.start_soon(self._handover.run)
         finally:

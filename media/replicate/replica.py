@@ -145,7 +145,9 @@ class Replica:
             return events
         try:
             for message in self._reader.feed(data):
-                if self.listening:
+                if self.listening and isinstance(message, Marked):
+                    self._take(message, events, now)
+                elif self.listening and not isinstance(message, Marked):
                     self._hear(message, events, now)
         except WireError:
             self.listening = False
@@ -159,10 +161,8 @@ class Replica:
         self.listening = False
         self.writer.close(reason, now)
 
-    def _hear(self, message: ToEdge | Marked, events: list[Event], now: float) -> None:
+    def _hear(self, message: ToEdge, events: list[Event], now: float) -> None:
         match message:
-            case Marked():
-                self._take(message, events, now)
             case Vouched():
                 self._vouch = message.signature
             case PartSigned():
@@ -229,9 +229,10 @@ class Replica:
     def _take(self, marked: Marked, events: list[Event], now: float) -> None:
         """One packet: new, or repeated by a parent that continues for another."""
         position = (marked.segment, marked.part)
-        if self._is_proven(position):
-            return
-        self._repeats = False
+        if self._repeats:
+            if self._is_proven(position):
+                return
+            self._repeats = False
         leaf = marked.marks + marked.payload_hash
         if self._repeated < len(self._leaves):
             if leaf == self._leaves[self._repeated]:
@@ -247,11 +248,12 @@ class Replica:
         return self._repeats and self._last is not None and position <= self._last.position
 
     def _append(self, packet: Packet, leaf: bytes) -> None:
+        track, place = packet.track, self._place
         self._bytes += len(packet.data)
         if len(self._leaves) >= PART_PACKETS_MAX or self._bytes > PART_BYTES_MAX:
             raise WireError(f"part {self._open} has no end")
-        self._place.group = packet.group
-        self._place.dts[packet.track.id] = packet.dts
+        place.group = packet.group
+        place.dts[track.id] = packet.dts
         self._packets.append(packet)
         self._leaves.append(leaf)
         self._repeated += 1
@@ -297,10 +299,11 @@ class Replica:
         assert self._section is not None
         if track is None or marked.discontinuity != self._section.discontinuity:
             raise WireError(f"a packet of track {marked.track}, which its section does not have")
-        before = self._place.dts.get(track.id)
+        place = self._place
+        before = place.dts.get(track.id)
         if before is not None and not before < marked.dts <= before + FIELD_MAX:
             raise WireError(f"times of track {track.id} jump from {before} to {marked.dts}")
-        group = self._place.group
+        group = place.group
         if group >= 0 and marked.group not in (group, group + 1):
             raise WireError(f"group {marked.group} comes after {group}")
         fields = (

@@ -270,7 +270,7 @@ def parse_to_edge_untrusted(kind: int, body: memoryview) -> "ToEdge | Marked":
     message = _parse(_to_edge, body)
     if isinstance(message, Describe):
         _check_tracks(message.tracks)
-    if isinstance(message, State) and message.state is StreamState.ENDED:
+    elif isinstance(message, State) and message.state is StreamState.ENDED:
         raise WireError("a parent says 'ended' where it should say End")
     return message
 
@@ -288,7 +288,7 @@ def _parse_packet(kind: int, body: memoryview) -> Marked:
         raise WireError(f"a packet of {len(body)} bytes is cut")
     marks, data = bytes(body[: MARKS.size]), bytes(body[MARKS.size :])
     flags, track, segment, part, discontinuity, group, dts, cts, duration = MARKS.unpack(marks)
-    if flags > KEYFRAME or max(segment, group) > NUMBER_MAX or dts > TICKS_MAX:
+    if flags > KEYFRAME or segment > NUMBER_MAX or group > NUMBER_MAX or dts > TICKS_MAX:
         raise WireError("a packet's marks are out of range")
     if cts > FIELD_MAX or duration > FIELD_MAX:
         raise WireError("a packet's times are out of range")
@@ -308,27 +308,35 @@ class FrameReader(Generic[Parsed]):
         """`parse` is one of the two `parse_*_untrusted`; a parent reads with TO_PARENT_BYTES_MAX."""
         self._parse = parse
         self._bytes_max = bytes_max
-        self._buffer = bytearray()
+        self._held = bytearray()  # of the frame that is not whole
+        self._needed = 0  # bytes that it takes, as far as they are known
 
     def feed(self, data: bytes) -> Iterator[Parsed]:
         """The messages that are whole now, in turn. Raises WireError, and is of no more use then."""
-        buffer = self._buffer
-        buffer += data
-        position, end = 0, len(buffer)
+        held = self._held
+        if held:
+            held += data
+            if len(held) < self._needed:
+                return
+            data = bytes(held)
+            held.clear()
+        view = memoryview(data)
+        position, end = 0, len(data)
+        self._needed = _PREFIX.size
         try:
             while end - position >= _PREFIX.size:
-                length, kind = _PREFIX.unpack_from(buffer, position)
+                length, kind = _PREFIX.unpack_from(data, position)
                 _check_frame(length, kind, self._bytes_max)
                 stop = position + LENGTH_BYTES + length
                 if stop > end:
+                    self._needed = stop - position
                     break
-                with memoryview(buffer)[position + _PREFIX.size : stop] as body:
-                    message = self._parse(kind, body)
+                body = view[position + _PREFIX.size : stop]
                 position = stop
-                yield message
+                yield self._parse(kind, body)
         finally:
-            if position:
-                del buffer[:position]
+            if position < end:
+                held += view[position:]
 
 
 def _check_frame(length: int, kind: int, bytes_max: int) -> None:

@@ -46,6 +46,7 @@ BEAR_S = 5.0  # a slow parent is borne so long before others are asked again; do
 BEAR_MAX_S = 300.0
 DOUBLINGS_MAX = 8  # beyond BEAR_MAX_S and QUIET_MAX_S; keeps the number small
 TICK_MIN_S = 0.02
+HUNG_UP = "the parent hung up"  # one that goes on purpose says why before
 
 
 class Why(enum.Enum):
@@ -462,7 +463,9 @@ class Follower:
                 trouble = self._take(line, data, now) if data else None
                 if trouble is not None:
                     return trouble
-                data = await _some(connection)
+                data = await connection.receive_some()
+                if not data:
+                    raise WireError(HUNG_UP)
         except (WireError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             return str(error) or "the connection broke"
         except trio.TooSlowError:
@@ -474,7 +477,10 @@ class Follower:
         data = b""
         with trio.fail_after(ANSWER_S):
             while reader.answer is None:
-                data = reader.feed(await _some(connection))
+                some = await connection.receive_some()
+                if not some:
+                    raise WireError(HUNG_UP)
+                data = reader.feed(some)
         answer = reader.answer
         if answer.refusal:
             if answer.full:
@@ -574,11 +580,3 @@ class Follower:
                     self._found_slow(line, "media was skipped", now)
                     self._wake.set()
         return None
-
-
-async def _some(connection: Connection) -> bytes:
-    """What came. Raises WireError at the end: a parent says so before it goes."""
-    data = await connection.receive_some()
-    if not data:
-        raise WireError("the parent hung up")
-    return data

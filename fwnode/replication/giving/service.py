@@ -35,11 +35,17 @@ from mesh.model import NodeId
 SERVICE = "media"
 SUBSCRIBERS_MAX = 256  # edges and streams that are fed at a time, whatever the budget; 750 Mb/s of usual ones
 SUBSCRIBERS_OF_PEER_MAX = 64  # all that a node takes; one that wants more leaves room for others
-WAITING_OF_PEER_MAX = 16  # that have not said what they want: a node that never does holds up nobody else
+# Openings that have not said what they want yet; who is fed is counted apart, so they take nobody's place. An
+# edge that begins with many viewers opens all of its streams at once: it may, while few others are waiting.
+WAITING_MAX = 512  # of all edges; some 50 kB each
+CROWDED_AT = WAITING_MAX // 2  # from here on nobody may have more than
+WAITING_OF_PEER_MAX = 16
 PULL_BYTES = 65536  # taken from a stream at once: what one system call sends
 WANT_S = 10.0  # for an edge to say what it wants
 ANSWER_S = 10.0  # for the answer to leave: an edge that takes nothing in is gone
 SEND_S = 30.0  # for PULL_BYTES to leave: slower than any stream, the edge is gone
+ALIVE_EARLY_S = 0.06  # before it is due a word goes along with media: a packet of its own costs more
+BEAT_MIN_S = 0.02  # between two looks who has to be told something
 WANTS_PAUSE_S = 0.1  # between two reads of what an edge says: it changes its mind at segments, not more often
 STOPPING = "this node is about to stop"
 
@@ -74,9 +80,14 @@ class Bell:
     def ring(self, now: float = 0.0) -> None:
         self._rung.set()
 
+    def still(self) -> None:
+        """What it rang for is being looked at now."""
+        if self._rung.is_set():
+            self._rung = trio.Event()
+
     async def wait(self) -> None:
         await self._rung.wait()
-        self._rung = trio.Event()
+        self.still()
 
 
 class Giving:
@@ -104,6 +115,8 @@ class Giving:
         self._draining = False
         self._subscribers: Counter[NodeId] = Counter()  # streams of each, also those that wait for a Want
         self._waiting: Counter[NodeId] = Counter()  # those of them
+        self._words_due: dict[Bell, float] = {}  # when those who are fed must hear that this node lives
+        self._began = Bell()
         self._feeds: dict[Feed, Fed] = {}
         self._vouchers: WeakKeyDictionary[Replica, Voucher] = WeakKeyDictionary()
         self._log = structlog.get_logger()
@@ -141,6 +154,23 @@ class Giving:
         for feed in list(self._feeds):
             if feed.stream is stream:
                 feed.end(reason, self._clock())
+
+    async def run(self) -> None:
+        """Have those who are fed told that this node lives while no media does; until cancelled.
+
+        One clock for all of them: a timer for each packet of each would cost more than the packet.
+        """
+        while True:
+            if not self._words_due:
+                await self._began.wait()
+            now = self._clock()
+            pause_s = ALIVE_S
+            for bell, due in self._words_due.items():
+                if due <= now:
+                    bell.ring()
+                else:
+                    pause_s = min(pause_s, due - now)
+            await trio.sleep(max(pause_s, BEAT_MIN_S))
 
     def drain(self) -> None:
         """The node is about to stop: nobody more is let in, and edges that can go elsewhere go now.
@@ -186,13 +216,19 @@ class Giving:
         """Why an edge is not even asked what it wants."""
         if self._draining:
             return STOPPING
-        if self._subscribers.total() >= SUBSCRIBERS_MAX:
-            return f"this node feeds {SUBSCRIBERS_MAX} edges already"
         if self._subscribers[peer] >= SUBSCRIBERS_OF_PEER_MAX:
             return f"this node gives you {SUBSCRIBERS_OF_PEER_MAX} streams already"
-        if self._waiting[peer] >= WAITING_OF_PEER_MAX:
+        waiting = self._waiting.total()
+        if waiting >= WAITING_MAX:
+            return f"{WAITING_MAX} others have not said what they want yet"
+        if waiting >= CROWDED_AT and self._waiting[peer] >= WAITING_OF_PEER_MAX:
             return f"you have not said what you want of {WAITING_OF_PEER_MAX} streams already"
-        return ""
+        return self._full()
+
+    def _full(self) -> str:
+        """Why nobody more can be fed."""
+        full = len(self._feeds) >= SUBSCRIBERS_MAX
+        return f"this node feeds {SUBSCRIBERS_MAX} edges already" if full else ""
 
     async def _serve(self, connection: Connection) -> str:
         """Feed an edge what it wants; returns why it gets nothing, "" when it got something."""
@@ -210,6 +246,8 @@ class Giving:
             return found
         if self._draining:
             return STOPPING
+        if full := self._full():
+            return full
         if not want.last_resort and not self.uplink.has_room(found.stream.bitrate_bps, now):
             await self._answer(connection, Answer(refusal="this node's uplink is full", full=True))
             self._counters.refused += 1
@@ -287,29 +325,32 @@ class Giving:
                     nursery.cancel_scope.cancel()
         finally:
             del self._feeds[feed]
+            self._words_due.pop(bell, None)
             self.uplink.remove(fed)
             feed.close()
 
     async def _send(self, connection: Connection, feed: Feed, fed: Fed, bell: Bell, offer: _Offer) -> None:
         """Everything that a subscriber is to get, as its transport takes it, and that this node is alive."""
-        due, depth = self._clock(), offer.depth
-        while True:
-            now = self._clock()
-            if now >= due or depth != offer.depth:
-                due, depth = now + ALIVE_S, offer.depth
-                if offer.is_alive(now):
-                    feed.say_alive(depth, now)
-            frames = feed.pull(PULL_BYTES)
-            if frames:
-                data = b"".join(frames)
-                with trio.fail_after(SEND_S):
+        depth, due = offer.depth, self._clock()
+        self._words_due[bell] = due
+        self._began.ring()
+        with trio.CancelScope() as stuck:
+            while not feed.done:
+                bell.still()  # before looking: what comes from here on rings again
+                now = self._clock()
+                if now >= due - ALIVE_EARLY_S or depth != offer.depth:
+                    depth = offer.depth
+                    due = self._words_due[bell] = now + ALIVE_S
+                    stuck.deadline = trio.current_time() + SEND_S  # not for each packet, as that is dear
+                    if offer.is_alive(now):
+                        feed.say_alive(depth, now)
+                frames = feed.pull(PULL_BYTES)
+                if frames:
+                    data = b"".join(frames)
                     await connection.send_all(data)
-                self.uplink.count(fed, len(data))
-                self._counters.bytes_out += len(data)
-            elif feed.done:
-                return
-            else:
-                with trio.move_on_after(due - now):
+                    self.uplink.count(fed, len(data))
+                    self._counters.bytes_out += len(data)
+                elif not feed.done:
                     await bell.wait()
 
 

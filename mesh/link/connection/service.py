@@ -51,6 +51,7 @@ CLOSE_S = 1.0  # for the last record and the goodbye of TLS to fit the socket's 
 # than half a millisecond, large enough that the loop's turn costs little beside it.
 SEND_BYTES = 256 << 10
 RECORD_BYTES = 16 << 10  # RFC 8446 5.1: what one read gives at most
+SENDS_PER_TURN = 16  # that went at once before other tasks have their turn: below a millisecond of small ones
 
 
 class LinkRefused(Refused):
@@ -165,13 +166,15 @@ class SecureConnection:
         self._closed = False
         self._broken = False
         self._sending = False
+        self._sends = 0  # since other tasks had their turn
+        self._dry = False  # all that had arrived was read
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`. Raises BrokenResourceError, ClosedResourceError; BusyResourceError for two."""
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this connection")
         self._require()
-        await trio.lowlevel.checkpoint()
+        await self._checkpoint()
         self._sending = True
         whole = False
         try:
@@ -181,6 +184,15 @@ class SecureConnection:
         finally:
             self._sending = False
             self._broken = self._broken or not whole
+
+    async def _checkpoint(self) -> None:
+        """A turn of the loop costs as much as to send one frame: most sends that need not wait do without."""
+        self._sends += 1
+        if self._sends < SENDS_PER_TURN:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._sends = 0
+            await trio.lowlevel.checkpoint()
 
     async def _send(self, view: memoryview) -> None:
         at = 0
@@ -201,10 +213,10 @@ class SecureConnection:
 
     async def receive_some(self, n: int = 65536) -> bytes:
         """At least one byte and at most `n`; b"" at the end. Raises as `send_all`."""
-        await trio.lowlevel.checkpoint()
+        await self._turn_to_read()
         parts: list[bytes] = []
         while n > 0:
-            data = self._read(min(n, RECORD_BYTES))
+            data = self._read(size := min(n, RECORD_BYTES))
             if data is None:
                 if parts:
                     break
@@ -214,15 +226,18 @@ class SecureConnection:
                 break
             parts.append(data)
             n -= len(data)
+            if self._is_dry(len(data), size):
+                break
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
         """Fill as much of `buffer` as has arrived, at least one byte; 0 at the end. Raises as `send_all`."""
-        await trio.lowlevel.checkpoint()
+        await self._turn_to_read()
         at = 0
         with memoryview(buffer).cast("B") as view:
             while at < len(view):
-                count = self._read_into(view[at:])
+                size = min(len(view) - at, RECORD_BYTES)
+                count = self._read_into(view[at : at + size])
                 if count is None:
                     if at:
                         break
@@ -231,7 +246,27 @@ class SecureConnection:
                 if not count:
                     break
                 at += count
+                if self._is_dry(count, size):
+                    break
         return at
+
+    async def _turn_to_read(self) -> None:
+        """Other tasks have their turn, until something arrives when nothing is there."""
+        self._require()
+        if self._dry:
+            self._dry = False
+            await trio.lowlevel.wait_readable(self._sock)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def _is_dry(self, count: int, size: int) -> bool:
+        """Whether a read emptied a record that was not full: most likely the last one.
+
+        TLS reads no further than it must, so what else has arrived is still in the socket and wakes who
+        waits for it. To ask for it at once would cost an exception for each frame of media.
+        """
+        self._dry = count < size and not self._sock.pending()
+        return self._dry
 
     def hand_over(self, purpose: str | None = None, argument: bytes | None = None) -> "SecureConnection":
         """The same connection as another object, and perhaps for another purpose; this one is closed."""
@@ -280,7 +315,7 @@ class SecureConnection:
         """What arrived, b"" at the end, None when nothing has."""
         self._require()
         try:
-            data = self._sock.recv(size)
+            data = self._sock.read(size)
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLZeroReturnError:

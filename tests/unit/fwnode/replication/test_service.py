@@ -11,8 +11,10 @@ import trio
 import trio.testing
 
 from fwnode.peering.load import carried_streams
+from fwnode.replication.answer import AnswerReader
 from fwnode.replication.copy import IDLE_S, LOST_S
 from fwnode.replication.fetching.client import DEAD_S
+from fwnode.replication.giving import service as giving_service
 from fwnode.replication.giving.service import (
     SEND_S,
     SERVICE,
@@ -634,7 +636,32 @@ def test_an_edge_that_never_reads_is_let_go() -> None:
     on_network(run)
 
 
-def test_who_never_says_what_it_wants_holds_up_nobody() -> None:
+def test_an_edge_with_many_viewers_may_open_all_its_streams_at_once() -> None:
+    async def run(network: Network) -> None:
+        origin, edge = network.add(2)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(2)
+        ends = [
+            await edge.open_stream(origin.id, "media", STREAM.encode())
+            for _ in range(SUBSCRIBERS_OF_PEER_MAX)
+        ]
+        for end in ends:
+            await end.send_all(encode(Want()))
+        for end in ends:
+            reader = AnswerReader()
+            while reader.answer is None:
+                reader.feed(await end.receive_some())
+            assert not reader.answer.refusal
+        assert origin.replication.edges == SUBSCRIBERS_OF_PEER_MAX
+        one_more = await edge.open_stream(origin.id, "media", STREAM.encode())
+        assert b"gives you" in await one_more.receive_some()
+
+    on_network(run)
+
+
+def test_who_never_says_what_it_wants_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(giving_service, "CROWDED_AT", WAITING_OF_PEER_MAX)
+
     async def run(network: Network) -> None:
         origin, edge, other = network.add(3)
         network.nursery.start_soon(origin.publish)

@@ -151,7 +151,7 @@ def test_a_reader_holds_one_frame_at_most():
     reader = FrameReader(parse_to_edge_untrusted)
     data = b"".join(encode_packet(PACKET)) * 100
     assert len(list(reader.feed(data[:-1]))) == 99
-    assert len(reader._buffer) < len(data) / 100
+    assert len(reader._held) < len(data) / 100
 
 
 def test_describe_is_the_same_bytes_after_a_hop():

@@ -11,7 +11,7 @@ import trio.testing
 from mesh.errors import RemoteError
 from mesh.link.channel import service as channel_service
 from mesh.link.channel.service import ENDED, LOST, STALLED, Channel
-from mesh.link.connection.service import SecureConnection, secure
+from mesh.link.connection.service import SENDS_PER_TURN, SecureConnection, secure
 from mesh.link.frame import FRAME_BYTES_MAX
 
 Pair = tuple[SecureConnection, SecureConnection]
@@ -67,6 +67,45 @@ async def test_small_reads(pair: Pair) -> None:
     assert await pair[1].receive_into(buffer) == 2
     assert buffer == b"bc"
     assert await pair[1].receive_some(100) == b"def"
+
+
+async def test_records_that_arrive_together_are_all_read(pair: Pair) -> None:
+    said = [bytes([number]) * size for number, size in enumerate((1, 16384, 5, 40_000, 16384 * 4, 7))]
+    for data in said:
+        await pair[0].send_all(data)
+    got, buffer = b"", bytearray(30_000)
+    with trio.fail_after(10):
+        while len(got) < sum(map(len, said)):
+            got += await pair[1].receive_some()
+            if len(got) < sum(map(len, said)):
+                got += buffer[: await pair[1].receive_into(buffer)]
+    assert got == b"".join(said)
+
+
+async def test_many_small_sends_let_other_tasks_have_their_turn(pair: Pair) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for _ in range(4 * SENDS_PER_TURN):
+            await pair[0].send_all(b"x")
+        nursery.cancel_scope.cancel()
+    assert turns >= 2  # the first is its beginning, the last may be to come
+
+
+async def test_a_send_that_need_not_wait_can_be_cancelled(pair: Pair) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await pair[0].send_all(b"x")
+    assert scope.cancelled_caught
+    await pair[0].send_all(b"y")
+    assert await pair[1].receive_some() == b"y"
 
 
 async def test_end_is_told_apart_from_a_cut(pair: Pair) -> None:
