@@ -284,7 +284,7 @@ class Judge:
         self.point = point(viewer.place)
         self.here = point(viewer.here)
         self._key = viewer.key[:HASH_KEY_BYTES]
-        self._doors = viewer.doors
+        self.doors = viewer.doors
         self._stream = wanted.stream
         self._bps = wanted.bps
         self._reservations = reservations
@@ -306,7 +306,7 @@ class Judge:
             promised += load.reservations * self._bps
         wanted_bps = known.used_bps + promised + (0 if present else self._bps)
         terms = Terms(
-            path_ms=self._path_ms(known),
+            path_ms=self.path_ms(known),
             away_ms=0.0 if node == viewer.asked else AWAY_MS,
             source_ms=source_ms or 0.0,
             uplink_ms=uplink_ms(wanted_bps, known.budget_bps),
@@ -316,7 +316,7 @@ class Judge:
         if present:
             stay = stay_ms(terms.cost_ms, self._now - viewer.since)
             terms = msgspec.structs.replace(terms, stay_ms=stay)
-        barred = self._barred(candidate) or ("nobody has the stream" if source_ms is None else "")
+        barred = self.bars(candidate) or ("nobody has the stream" if source_ms is None else "")
         if barred:
             return Ranked(node, Standing.BARRED, terms, has_stream, barred)
         over_bps = wanted_bps - known.budget_bps
@@ -331,7 +331,8 @@ class Judge:
             return Ranked(node, Standing.KEPT, terms, has_stream, why)
         return Ranked(node, Standing.ROOM, terms, has_stream)
 
-    def _path_ms(self, known: Known) -> float:
+    def path_ms(self, known: Known) -> float:
+        """The round trip between the viewer and a member."""
         candidate, viewer = known.candidate, self.viewer
         if viewer.local and candidate.lan:
             return LAN_MS
@@ -352,7 +353,7 @@ class Judge:
             return min(path, PREFIX_MS)
         return path
 
-    def _barred(self, candidate: Candidate) -> str:
+    def bars(self, candidate: Candidate) -> str:
         """Why this viewer is never sent there; "" when it may be."""
         if candidate.node in self.viewer.tried:
             return "the viewer comes from there"
@@ -368,8 +369,8 @@ class Judge:
             return "its owner has paused it"
         if candidate.allowed is not None and self._stream not in candidate.allowed:
             return "its owner does not allow this stream"
-        if candidate.node == self.viewer.asked or not self._doors.isdisjoint(candidate.doors):
+        if candidate.node == self.viewer.asked or not self.doors.isdisjoint(candidate.doors):
             return ""
-        if self.viewer.local and candidate.lan and not self._doors.isdisjoint(candidate.lan_doors):
+        if self.viewer.local and candidate.lan and not self.doors.isdisjoint(candidate.lan_doors):
             return ""
-        return f"it has no {min(self._doors)} door that this viewer can reach"
+        return f"it has no {min(self.doors)} door that this viewer can reach"
