@@ -17,13 +17,13 @@ ACCESS_MS = 15.0  # what a viewer's own line adds to light's way; guess: between
 KM_MS = DETOUR * shortest_rtt_s(1.0) * MS  # a round trip's share of a kilometre
 LAN_MS = 1.0  # the same local network
 PREFIX_MS = 10.0  # the same block of addresses: the same provider, mostly in the same town
-HOP_MS = 1.0  # a hop from the origin adds its way to the delay once, not to every request
-COLD_MS = 1.0  # fetching a stream that is not there: once for all viewers, and one copy's uplink of a parent
-COLD_SHARE = 0.1  # of the way from the parent, which is paid by the first viewer and saved by all others
-AWAY_MS = 0.5  # being sent on costs a round trip, once
-NEARLY_FULL = 6  # the power of pressure: half full weighs 1.6 % of full, nine tenths 53 %
-CPU_POWER = 4  # of the processor likewise, whose share is the noisier measure
-SPREAD_MS = 0.5  # 25 km: as much as places of addresses are off, at best
+HOP_MS = 0.5  # a hop from the origin adds its way to the delay once, not to every request; guess
+COLD_MS = 0.5  # fetching a stream that is not there: once for all viewers, and one copy's uplink
+COLD_SHARE = 0.05  # of the way from the parent, which the first viewer pays and all later ones save
+AWAY_MS = 0.25  # being sent on costs a round trip, once
+NEARLY_FULL = 12  # the power of pressure: three quarters full weighs 3 % of full, nine tenths 28 %
+CPU_POWER = 8  # of the processor likewise, whose share is the noisier measure
+SPREAD_MS = 0.25  # 12 km: less than places of addresses are off, so it costs nothing
 
 Point: TypeAlias = tuple[float, float, float]
 """A place as a vector of length 1 from the middle of the earth."""

@@ -179,9 +179,7 @@ class Mist(Known):
     def choose(
         self, decider: int, viewer: SimViewer, tried: frozenset[int], now: float
     ) -> tuple[int, bool] | None:
-        scores = list(
-            map(add, self._score if viewer.tls else self._score_plain, self._by_distance(viewer))
-        )
+        scores = list(map(add, self._score if viewer.tls else self._score_plain, self._by_distance(viewer)))
         has = self._has[viewer.stream.index]
         for index in has:
             scores[index] += self.BONUS

@@ -14,6 +14,7 @@ from mesh.routing.viewers import TRIED_MAX
 
 SAMPLE_S = 5.0  # between looks at how full nodes are
 BACK_S = 2.0  # a viewer whose node died asks again within
+AGAIN_S = 10.0  # who was refused tries again after
 MOVE_S = 30.0  # a draining node's viewers are moved within
 STOP_S = 60.0  # after it began to drain, a node stops
 AWAY_S = 120.0  # and comes back
@@ -41,9 +42,9 @@ class Outcome:
     km: "array[float]" = field(default_factory=lambda: array("f"))
     when: "array[float]" = field(default_factory=lambda: array("f"))
     redirects: list[int] = field(default_factory=lambda: [0] * 8)
-    refused: int = 0
+    refused: int = 0  # attempts
     over: "array[float]" = field(default_factory=lambda: array("f"))  # the share beyond the promise
-    moments: list[tuple[float, float, float]] = field(default_factory=list)  # time, p99 of over, spread
+    moments: list[tuple[float, float, float]] = field(default_factory=list)  # time, p99 of fullness, spread
     lost: int = 0  # sent to a node that was dead
     cut: int = 0  # watched a node that stopped
     asked_again: int = 0
@@ -101,7 +102,7 @@ class Run:
                 if tried and world.nodes[decider].up and redirects:
                     chosen = decider  # rather than nobody, the viewer is here
                 else:
-                    outcome.refused += 1
+                    self._refuse(viewer)
                     return
             else:
                 chosen, last_resort = choice
@@ -112,7 +113,7 @@ class Run:
                     outcome.lost += 1
                     tried |= {chosen}
                     if redirects >= 2 * TRIED_MAX:
-                        outcome.refused += 1
+                        self._refuse(viewer)
                         return
                     continue
                 full = not world.has_room(node, viewer.stream.bitrate_bps)
@@ -124,6 +125,10 @@ class Run:
             outcome.redirects[min(redirects, 7)] += 1
             return
 
+    def _refuse(self, viewer: SimViewer) -> None:
+        self.outcome.refused += 1
+        self.world.at(self.world.now + AGAIN_S, self._back, viewer)
+
     def _choose(self, decider: int, viewer: SimViewer, tried: frozenset[int]) -> tuple[int, bool] | None:
         if not self._timed:
             return self.policy.choose(decider, viewer, tried, self.world.now)
@@ -134,13 +139,13 @@ class Run:
 
     def _serve(self, viewer: SimViewer, index: int) -> None:
         world, outcome = self.world, self.outcome
-        first = viewer.node < 0
         world.take(viewer, index)
         self._watching[index][viewer.number] = viewer
         outcome.km.append(apart_km(viewer.spot.at, world.nodes[index].spot.at))
         outcome.when.append(world.now)
         outcome.digest = zlib.crc32(f"{viewer.number} {index}".encode(), outcome.digest)
-        if first:
+        if not viewer.leaves:
+            viewer.leaves = True
             world.at(viewer.leaves_at, self._leave, viewer)
         self._ask_again_later(viewer)
 
@@ -218,14 +223,12 @@ class Run:
     def _sample(self) -> None:
         world, outcome = self.world, self.outcome
         world.at(world.now + SAMPLE_S, self._sample)
-        shares = [
-            node.used_bps / node.budget_bps for node in world.nodes if node.up and node.reachable
-        ]
+        shares = [node.used_bps / node.budget_bps for node in world.nodes if node.up and node.reachable]
         over = [max(0.0, share - 1.0) for share in shares]
         outcome.over.extend(over)
         mean = sum(shares) / len(shares)
         spread = (sum((share - mean) ** 2 for share in shares) / len(shares)) ** 0.5
-        outcome.moments.append((world.now, outcome.quantile(over, 0.99), spread))
+        outcome.moments.append((world.now, outcome.quantile(shares, 0.99), spread))
 
 
 def run(

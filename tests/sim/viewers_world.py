@@ -84,6 +84,7 @@ class SimViewer:
     stream: SimStream
     tls: bool
     leaves_at: float
+    leaves: bool = False  # has been served once, and is to be let go at the end
     node: int = -1
     since: float = 0.0
     left: int = -1  # the node before: to see it go back there
