@@ -37,14 +37,15 @@ from mesh.routing.viewer_costs import (
 from mesh.routing.viewers import (
     KEPT_FEEDS,
     Candidate,
+    Feed,
     Judge,
     Known,
     Ranked,
     Standing,
     Viewer,
     Wanted,
+    best_feed,
     can_feed,
-    cold_ms,
     depth_of,
     feed_ms,
 )
@@ -65,6 +66,7 @@ COLD_LEAST_MS = COLD_MS + HOP_MS + COLD_SHARE * ACCESS_MS  # nobody who lacks th
 
 _NOWHERE = (1 << 16, 0)  # no cell: for viewers of whom nothing is known
 _Cell = tuple[int, int]
+_Cost = tuple[float, NodeId, int]  # of being fed: milliseconds, by whom, its slot
 
 
 class _Order:
@@ -125,7 +127,7 @@ class _Supply:
         self.feeders: dict[int, int] = {}  # slot to depth
         self.ample: set[int] = set()
         self.joined: list[int] = []
-        self.cold: dict[int, tuple[list[tuple[float, int]], int]] = {}  # slot to its best, as of joined
+        self.cold: dict[int, tuple[list[_Cost], int]] = {}  # slot to its best feeds, as of joined
 
     def forget_costs(self) -> None:
         self.cold.clear()
@@ -260,51 +262,60 @@ class Field:
         return order
 
     def _judged(self, judge: Judge, supply: _Supply, slot: int) -> Ranked:
-        known = self._known[slot]
+        known, ample = self._known[slot], supply.ample
         assert known is not None
-        ample = supply.ample
         carried = supply.carried.get(slot)
         if carried is not None:
             alone = not ample or (len(ample) == 1 and slot in ample)
-            return judge(known, True, HOP_MS * carried.depth, fed=True, last=alone and slot in supply.feeders)
-        cost = self._cold_ms(supply, slot, known)
-        if cost is not None:
-            return judge(known, False, cost, fed=True)
-        return judge(known, False, self._unfed_ms(supply, known), fed=False)
+            last = alone and slot in supply.feeders
+            return judge(known, HOP_MS * carried.depth, has_stream=True, last=last)
+        feed = self._feed(judge, supply, slot, known)
+        rather = None if feed is not None else self._feed_rather(supply, known)
+        return judge.without_stream(known, feed, rather, scarce=not ample)
 
-    def _cold_ms(self, supply: _Supply, slot: int, known: Known) -> float | None:
-        """What fetching costs a member, by the best source with room; None when no source has room."""
+    def _feed(self, judge: Judge, supply: _Supply, slot: int, known: Known) -> Feed | None:
+        """The best source that has room, with what this node promised of it."""
+        feeders = supply.feeders
+        for ms, node, source in self._nearest(supply, slot, known):
+            if source in feeders and self._feeds(judge, source):
+                return ms, node
+        open_to = [source for source in feeders if self._feeds(judge, source)]
+        found = min(self._costs(known, feeders, open_to), default=None)
+        return None if found is None else found[:2]
+
+    def _feeds(self, judge: Judge, slot: int) -> bool:
+        known = self._known[slot]
+        return known is not None and judge.has_room_to_feed(known)
+
+    def _nearest(self, supply: _Supply, slot: int, known: Known) -> list[_Cost]:
+        """The best of those that can feed a member by what they told, best first."""
         feeders, joined = supply.feeders, supply.joined
         remembered = supply.cold.get(slot)
-        if remembered is not None and remembered[1] == len(joined):
-            for ms, source in remembered[0]:
-                if source in feeders:
-                    return ms
-        if not feeders:
-            return None
-        kept = [each for each in remembered[0] if each[1] in feeders] if remembered is not None else []
+        if remembered is not None and remembered[1] == len(joined) and remembered[0][0][2] in feeders:
+            return remembered[0]
+        kept = [each for each in remembered[0] if each[2] in feeders] if remembered is not None else []
         if kept and remembered is not None:
             others = {other for other in joined[remembered[1] :] if other in feeders}
-            others.difference_update(source for _, source in kept)
+            others.difference_update(source for *_, source in kept)
             last_ms = kept[-1][0]
-            found = [each for each in self._feeds(known, feeders, others) if each[0] < last_ms]
+            found = [each for each in self._costs(known, feeders, others) if each[0] < last_ms]
             kept = sorted(kept + found)[:NEAREST_FEEDERS]
         else:
-            kept = nsmallest(NEAREST_FEEDERS, self._feeds(known, feeders, feeders))
-        supply.cold[slot] = kept, len(joined)
-        return kept[0][0]
+            kept = nsmallest(NEAREST_FEEDERS, self._costs(known, feeders, feeders))
+        if kept:
+            supply.cold[slot] = kept, len(joined)
+        return kept
 
-    def _feeds(
-        self, known: Known, feeders: Mapping[int, int], sources: Iterable[int]
-    ) -> Iterator[tuple[float, int]]:
+    def _costs(self, known: Known, feeders: Mapping[int, int], sources: Iterable[int]) -> Iterator[_Cost]:
         for slot in sources:
             source = self._known[slot]
             assert source is not None
-            yield feed_ms(known.point, source, feeders[slot]), slot
+            yield feed_ms(known.point, source, feeders[slot]), source.candidate.node, slot
 
-    def _unfed_ms(self, supply: _Supply, known: Known) -> float | None:
-        """The same by the best source of all."""
-        return cold_ms(known, [self._source(slot, carried) for slot, carried in supply.carried.items()])
+    def _feed_rather(self, supply: _Supply, known: Known) -> Feed | None:
+        """The best source of all."""
+        sources = [self._source(slot, carried) for slot, carried in supply.carried.items()]
+        return best_feed(known, [each for each in sources if can_feed(each, each.candidate.carried)])
 
     def _source(self, slot: int, carried: CarriedStream) -> Known:
         known = self._known[slot]
@@ -315,6 +326,7 @@ class Field:
     def _ahead(self, viewer: Viewer, judge: Judge) -> Iterator[int]:
         """Who may cost less than the order of the viewer's cell says."""
         ahead = {self._slots.get(viewer.asked), self._slots.get(viewer.current or b"")}
+        ahead |= {self._slots.get(node) for node in judge.expected}
         if viewer.prefix:
             ahead |= self._by_prefix.get(viewer.prefix, set())
         if viewer.local:
@@ -373,11 +385,12 @@ class Field:
         """Whether a member that has the stream can feed edges, by what it tells now."""
         known, carried, wanted = self._known[slot], supply.carried[slot], supply.wanted
         assert known is not None
-        if can_feed(known, wanted, carried):
+        free_bps = known.free_bps(wanted.bps)
+        if free_bps >= wanted.bps and can_feed(known, carried):
             if slot not in supply.feeders:
                 supply.joined.append(slot)
             supply.feeders[slot] = carried.depth
-            if known.free_bps(wanted.bps) >= (KEPT_FEEDS + 1) * wanted.bps:
+            if free_bps >= (KEPT_FEEDS + 1) * wanted.bps:
                 supply.ample.add(slot)
             else:
                 supply.ample.discard(slot)
@@ -391,7 +404,7 @@ class Field:
 class _Walk:
     """One choice: along the order of the viewer's cell, as far as somebody better may come."""
 
-    __slots__ = ("_at", "_best", "_field", "_judge", "_offset", "_order", "_room_ms", "_supply")
+    __slots__ = ("_at", "_best", "_field", "_judge", "_least_ms", "_offset", "_order", "_supply", "_tier")
 
     def __init__(self, field: Field, judge: Judge, supply: _Supply, best: Ranked | None) -> None:
         self._field, self._judge, self._supply, self._best = field, judge, supply, best
@@ -402,17 +415,19 @@ class _Walk:
         place = (spot.latitude, spot.longitude) if spot is not None and at is not None else None
         self._at = at
         self._order = field.order(at, place)
-        self._room_ms = self._limit()
+        self._tier = Standing.ROOM
+        self._least_ms = self._limit()
 
     def best(self) -> Ranked | None:
         """The least of all by `Ranked.order`."""
-        if self._room_ms == float("inf"):
-            self._best_of_kept()  # so that a walk for ROOM has somebody to fall back on
-        self._walk_room()
-        if self._best is None or self._best.standing > Standing.KEPT:
-            self._walk_full(has_stream=True)
-            if self._best is None or self._best.standing is Standing.BARRED or not self._best.has_stream:
-                self._walk_full(has_stream=False)
+        for self._tier in (Standing.ROOM, Standing.KEPT, Standing.STRETCHED):
+            self._least_ms = self._limit()
+            self._walk_within()
+            if self._best is not None and self._best.standing <= self._tier:
+                return self._best
+        self._walk_full(has_stream=True)
+        if self._best is None or self._best.standing is Standing.BARRED or not self._best.has_stream:
+            self._walk_full(has_stream=False)
         best = self._best
         return None if best is None or best.standing is Standing.BARRED else best
 
@@ -420,42 +435,40 @@ class _Walk:
         judged = self._field._judged(self._judge, self._supply, slot)
         if self._best is None or judged.order < self._best.order:
             self._best = judged
-            self._room_ms = self._limit()
+            self._least_ms = self._limit()
 
     def _limit(self) -> float:
         """What the way and the rest of a better one may cost at most, less what leads to the asked node."""
         best = self._best
-        if best is None or best.standing is not Standing.ROOM:
+        if best is None or best.standing is not self._tier:
             return float("inf")
         return best.terms.total_ms + SLACK_MS - self._offset
 
-    def _best_of_kept(self) -> None:
-        if len(self._supply.ample) <= 1:
-            for slot in self._supply.feeders:
-                self._take(slot)
-
-    def _walk_room(self) -> None:
+    def _walk_within(self) -> None:
         """Those who may have room by what they told; few sources first, as others have to cost more then."""
         carried, free, bps = self._supply.carried, self._field._free, self._supply.wanted.bps
-        few, may_fetch = len(carried) <= FEW_SOURCES, bool(self._supply.feeders)
+        few = len(carried) <= FEW_SOURCES
+        may_fetch = bool(self._supply.feeders) or self._tier is Standing.STRETCHED
+        to_feed = not self._supply.ample and self._tier is not Standing.KEPT
+        to_fetch = bps * (1 + KEPT_FEEDS if to_feed else 1)
         for slot in carried if few else ():
             if free[slot] >= bps:
                 self._consider(slot, 0.0)
         if few and not may_fetch:
             return
         least = AWAY_MS + (COLD_LEAST_MS if few else 0.0)
-        base, limit = self._field._base, self._room_ms
+        base, limit = self._field._base, self._least_ms
         for low, slot in zip(self._order.lows, self._order.slots, strict=True):
             if low + least > limit:
                 return
             if free[slot] < bps or low + base[slot] > limit:
                 continue
             if slot not in carried:
-                if may_fetch:
+                if may_fetch and free[slot] >= to_fetch:
                     self._consider(slot, COLD_LEAST_MS)
             elif not few:
                 self._consider(slot, 0.0)
-            limit = self._room_ms
+            limit = self._least_ms
 
     def _consider(self, slot: int, fetch_ms: float) -> None:
         """Judge a member, unless a closer look shows that it cannot be the best."""
@@ -464,7 +477,7 @@ class _Walk:
         if self._judge.doors.isdisjoint(known.candidate.doors):
             return  # whoever has other doors for this viewer was judged first
         if at is not None and known.point is not None:  # who is beyond the chord is beyond its arc
-            reach = (self._room_ms - self._field._base[slot] - fetch_ms - ACCESS_MS) * CHORD_PER_MS
+            reach = (self._least_ms - self._field._base[slot] - fetch_ms - ACCESS_MS) * CHORD_PER_MS
             x, y, z = known.point
             if (x - at[0]) ** 2 + (y - at[1]) ** 2 + (z - at[2]) ** 2 > reach * reach + CHORD_SLACK:
                 return

@@ -10,6 +10,8 @@ from mesh.model import NodeId
 RESERVED_S = 30.0  # by then a viewer has come and load was told several times, or it has gone elsewhere
 ARRIVAL_S = 1.0  # from being sent to being counted there: a redirect, a connection, a playlist; guess
 STEP_S = 1.0  # what is reserved within this is kept as one
+FETCH_S = 10.0  # by then an edge that was sent a viewer has the stream and has told so, or has failed
+STREAMS_MAX = 1024  # with fetches that are expected, at a time; those that are oldest go first
 MEMBERS_MAX = 4096  # with reservations at a time; those that are oldest go first
 
 _Steps = list[tuple[float, int, int]]  # begin, bits per second, how many; oldest first, RESERVED_S of them
@@ -20,6 +22,7 @@ class Reservations:
 
     def __init__(self) -> None:
         self._made: dict[NodeId, _Steps] = {}
+        self._fetches: dict[str, dict[NodeId, float]] = {}
 
     def make(self, node: NodeId, bitrate_bps: int, now: float) -> None:
         """A viewer was sent to `node`, or taken here."""
@@ -46,6 +49,19 @@ class Reservations:
         """How many viewers that are; of this node itself it is what `Load.reservations` tells."""
         after = max(now - RESERVED_S, measured_at - ARRIVAL_S)
         return sum(count for begin, _, count in self._made.get(node, ()) if begin > after)
+
+    def expect(self, stream: str, node: NodeId, now: float) -> None:
+        """A member will fetch a stream, as it was sent a viewer for it; feeding it was promised once."""
+        fetches = self._fetches.pop(stream, {})  # put back as the newest
+        recent = {other: when for other, when in fetches.items() if when > now - FETCH_S}
+        self._fetches[stream] = {node: now, **recent}
+        if len(self._fetches) > STREAMS_MAX:
+            del self._fetches[next(iter(self._fetches))]
+
+    def expected(self, stream: str, now: float) -> list[NodeId]:
+        """Members that will have the stream soon."""
+        fetches = self._fetches.get(stream)
+        return [node for node, when in fetches.items() if when > now - FETCH_S] if fetches else []
 
     def members(self) -> int:
         """How many members have any."""

@@ -6,10 +6,11 @@ what the choice means; `mesh.routing.field` finds the same best one without look
 Who stands where, before any cost:
 
 1. `ROOM`: the viewer fits into what the owner allows, as far as it is believed (`mesh.routing.claims`);
-2. `KEPT`: it fits, but this is the last source with room to feed an edge: a place there serves a thousand
-   viewers behind an edge, or one;
-3. `FULL`: the promise would be broken. Only rather than nobody, and there who has the stream comes first;
-4. `BARRED`: never. Draining, paused, failing, of another version, without a door for this viewer.
+2. `KEPT`: it fits, but no other source has room to spare for edges. A place there, or the feed of an edge
+   that is too small to feed others, serves one viewer, and a larger edge a thousand;
+3. `STRETCHED`: it fits, but a source has to feed it beyond its promise: once, for all who come behind;
+4. `FULL`: the promise would be broken. Only rather than nobody, and there who has the stream comes first;
+5. `BARRED`: never. Draining, paused, failing, of another version, without a door for this viewer.
 
 A member that lacks the stream is judged like any other, with the way to the best source that can feed it.
 Only members' own records count, each for its owner alone: nobody comes in through another one's summary.
@@ -17,6 +18,7 @@ Only members' own records count, each for its owner alone: nobody comes in throu
 
 from collections.abc import Callable, Iterable
 from enum import IntEnum, StrEnum
+from typing import TypeAlias
 
 import msgspec
 
@@ -65,8 +67,9 @@ class Standing(IntEnum):
 
     ROOM = 0
     KEPT = 1
-    FULL = 2
-    BARRED = 3
+    STRETCHED = 2
+    FULL = 3
+    BARRED = 4
 
 
 class Viewer(msgspec.Struct, frozen=True):
@@ -134,6 +137,7 @@ class Ranked(msgspec.Struct, frozen=True):
     terms: Terms
     has_stream: bool
     why: str = ""  # it is not with ROOM
+    source: NodeId = b""  # who is to feed it, where it lacks the stream and is not fed already
 
     @property
     def order(self) -> tuple[Standing, bool, float, NodeId]:
@@ -179,28 +183,32 @@ def rank(
 ) -> Ranking:
     """Judge all candidates for this viewer. The order in which they are given does not matter."""
     known = [Known.of(candidate) for candidate in candidates]
-    sources = [each for each in known if depth_of(each.candidate, wanted) is not None]
-    feeders = [each for each in sources if can_feed(each, wanted, each.candidate.carried)]
+    sources = [
+        each
+        for each in known
+        if depth_of(each.candidate, wanted) is not None and can_feed(each, each.candidate.carried)
+    ]
+    feeders = [each for each in sources if each.free_bps(wanted.bps) >= wanted.bps]
     ample = [each for each in feeders if each.free_bps(wanted.bps) >= (KEPT_FEEDS + 1) * wanted.bps]
     feeding, others = {each.candidate.node for each in feeders}, {each.candidate.node for each in ample}
     judge = Judge(viewer, wanted, reservations, now)
+    open_to = [each for each in feeders if judge.has_room_to_feed(each)]
     ranked = []
     for each in known:
         depth = depth_of(each.candidate, wanted)
         if depth is None:
-            cold = cold_ms(each, feeders)
-            fed, source = cold is not None, cold if cold is not None else cold_ms(each, sources)
+            feed = best_feed(each, open_to)
+            ranked.append(judge.without_stream(each, feed, best_feed(each, sources), scarce=not others))
         else:
-            fed, source = True, HOP_MS * depth
-        node = each.candidate.node
-        last = node in feeding and not others - {node}
-        ranked.append(judge(each, depth is not None, source, fed=fed, last=last))
+            node = each.candidate.node
+            last = node in feeding and not others - {node}
+            ranked.append(judge(each, HOP_MS * depth, has_stream=True, last=last))
     ranked.sort(key=lambda each: each.order)
     best = ranked[0] if ranked else None
     if best is None or best.standing is Standing.BARRED:
         return Ranking(wanted.stream, None, False, "no member can serve this viewer", tuple(ranked))
     return Ranking(
-        wanted.stream, best.node, best.standing is Standing.FULL, reason_for(viewer, best), tuple(ranked)
+        wanted.stream, best.node, best.standing >= Standing.STRETCHED, reason_for(viewer, best), tuple(ranked)
     )
 
 
@@ -211,6 +219,14 @@ def reason_for(viewer: Viewer, best: Ranked) -> str:
     if best.node == viewer.current:
         return "no other is better by enough"
     return "the least cost of those that have room"
+
+
+def reserve(best: Ranked, wanted: Wanted, reservations: Reservations, now: float) -> None:
+    """Promise the place that a viewer is sent to, and the feed that it takes."""
+    reservations.make(best.node, wanted.bps, now)
+    if best.source:
+        reservations.make(best.source, wanted.bps, now)
+        reservations.expect(wanted.stream, best.node, now)
 
 
 def explain(ranking: Ranking, name: Callable[[NodeId], str] = short) -> list[str]:
@@ -247,15 +263,14 @@ def depth_of(candidate: Candidate, wanted: Wanted) -> int | None:
     return carried.depth
 
 
-def can_feed(source: Known, wanted: Wanted, carried: CarriedStream | None) -> bool:
-    """Whether a member that has the stream could give it to an edge, within its promise."""
+def can_feed(source: Known, carried: CarriedStream | None) -> bool:
+    """Whether a member that has the stream could give it to an edge, if it has room."""
     candidate = source.candidate
     return (
         carried is not None
         and carried.depth < DEPTH_MAX
         and not (candidate.draining or candidate.failing or candidate.paused)
         and candidate.compatible
-        and source.free_bps(wanted.bps) >= wanted.bps
     )
 
 
@@ -264,11 +279,15 @@ def feed_ms(at: Point | None, source: Known, depth: int) -> float:
     return COLD_MS + HOP_MS * (depth + 1) + COLD_SHARE * estimate_ms(at, source.point)
 
 
-def cold_ms(edge: Known, sources: Iterable[Known]) -> float | None:
-    """By the best of the sources; None when there is none."""
+Feed: TypeAlias = tuple[float, NodeId]
+"""What being fed costs, and by whom."""
+
+
+def best_feed(edge: Known, sources: Iterable[Known]) -> Feed | None:
+    """The least of all; None when there is no source."""
     return min(
         (
-            feed_ms(edge.point, source, source.candidate.carried.depth)
+            (feed_ms(edge.point, source, source.candidate.carried.depth), source.candidate.node)
             for source in sources
             if source is not edge and source.candidate.carried is not None
         ),
@@ -289,13 +308,39 @@ class Judge:
         self._bps = wanted.bps
         self._reservations = reservations
         self._now = now
+        self.expected = reservations.expected(wanted.stream, now)
         self.rtt_ms = UNKNOWN_MS if viewer.rtt_s is None else max(0.0, viewer.rtt_s) * MS
 
+    def has_room_to_feed(self, source: Known) -> bool:
+        """Whether one that can feed edges has room for one more with what was promised of it."""
+        promised = self._reservations.bps(source.candidate.node, source.candidate.load_at, self._now)
+        return source.free_bps(self._bps) - promised >= self._bps
+
+    def without_stream(self, known: Known, feed: Feed | None, rather: Feed | None, *, scarce: bool) -> Ranked:
+        """Judge one that lacks the stream: fed by `feed`, or rather than by nobody by `rather`, without room.
+
+        `scarce`: no source has room to spare for edges.
+        """
+        best = feed or rather
+        if best is None:
+            return self(known, None)
+        if known.candidate.node in self.expected:
+            return self(known, best[0])
+        return self(known, best[0], source=best[1], last=scarce, stretched=feed is None)
+
     def __call__(
-        self, known: Known, has_stream: bool, source_ms: float | None, *, fed: bool, last: bool = False
+        self,
+        known: Known,
+        source_ms: float | None,
+        *,
+        source: NodeId = b"",
+        has_stream: bool = False,
+        last: bool = False,
+        stretched: bool = False,
     ) -> Ranked:
-        """`source_ms` None: nobody has the stream. `fed`: it has the stream, or a source has room to feed it.
-        `last`: no other source has room to spare for edges.
+        """`source_ms`: what the stream's way there costs; None: nobody can give it. `source`: who shall feed it.
+
+        `last`: sources have no room to spare for edges, this one not counted. `stretched`: `source` has none.
         """
         candidate, viewer = known.candidate, self.viewer
         node, load = candidate.node, candidate.load
@@ -316,20 +361,21 @@ class Judge:
         if present:
             stay = stay_ms(terms.cost_ms, self._now - viewer.since)
             terms = msgspec.structs.replace(terms, stay_ms=stay)
-        barred = self.bars(candidate) or ("nobody has the stream" if source_ms is None else "")
+        barred = self.bars(candidate) or ("nobody can give it the stream" if source_ms is None else "")
         if barred:
             return Ranked(node, Standing.BARRED, terms, has_stream, barred)
         over_bps = wanted_bps - known.budget_bps
         if over_bps > 0 and (not present or tie * wanted_bps < over_bps):
             why = "it is over its promise and this viewer makes room" if present else "its uplink is full"
-            return Ranked(node, Standing.FULL, terms, has_stream, why)
-        if not fed:
-            why = "nobody who has the stream has room to feed it"
-            return Ranked(node, Standing.FULL, terms, has_stream, why)
-        if last and not present and over_bps + KEPT_FEEDS * self._bps > 0:
-            why = "the last source with room is kept for feeding edges"
-            return Ranked(node, Standing.KEPT, terms, has_stream, why)
-        return Ranked(node, Standing.ROOM, terms, has_stream)
+            return Ranked(node, Standing.FULL, terms, has_stream, why, source)
+        small = over_bps + KEPT_FEEDS * self._bps > 0 and not present
+        if stretched:
+            standing = Standing.FULL if small else Standing.STRETCHED
+            return Ranked(node, standing, terms, has_stream, "no source has room to feed it", source)
+        if last and small:
+            why = "kept for feeding edges" if has_stream else "too small to feed others, and feeds are scarce"
+            return Ranked(node, Standing.KEPT, terms, has_stream, why, source)
+        return Ranked(node, Standing.ROOM, terms, has_stream, source=source)
 
     def path_ms(self, known: Known) -> float:
         """The round trip between the viewer and a member."""

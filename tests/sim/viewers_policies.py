@@ -19,7 +19,7 @@ from mesh.routing.field import Field
 from mesh.routing.owners import Publication
 from mesh.routing.reservations import Reservations
 from mesh.routing.viewer_costs import KM_MS, Point, apart_km, estimate_ms, point
-from mesh.routing.viewers import Candidate, Viewer, Wanted
+from mesh.routing.viewers import Candidate, Viewer, Wanted, reserve
 
 EPOCH_US = 1_700_000_000_000_000
 BOTH, PLAIN = frozenset({"http", "https"}), frozenset({"http"})
@@ -222,7 +222,7 @@ class Ours:
     def __init__(self, world: World) -> None:
         self.world = world
         self.field = Field()
-        self.field_of = [Reservations() for _ in world.nodes]
+        self.promises = [Reservations() for _ in world.nodes]
         self._candidates = [
             Candidate(
                 node.id,
@@ -274,10 +274,10 @@ class Ours:
             since=viewer.since,
             tried=frozenset(nodes[index].id for index in tried) if tried else frozenset(),
         )
-        best = self.field.choose(asks, stream.name, self.field_of[decider], now)
+        best = self.field.choose(asks, stream.name, self.promises[decider], now)
         self.decisions += 1
         if best is None:
             return None
         if best.node != asks.current:
-            self.field_of[decider].make(best.node, stream.bitrate_bps, now)
+            reserve(best, self._streams[stream.index], self.promises[decider], now)
         return int.from_bytes(best.node[:4], "big"), best.standing > 0

@@ -116,7 +116,9 @@ class Run:
                         self._refuse(viewer)
                         return
                     continue
-                full = not world.has_room(node, viewer.stream.bitrate_bps)
+                full = not (
+                    world.has_room(node, viewer.stream.bitrate_bps) and world.can_have(viewer.stream, chosen)
+                )
                 if full and self.policy.sends_on and not last_resort and redirects < TRIED_MAX:
                     tried |= {chosen}
                     decider = chosen

@@ -1,4 +1,4 @@
-"""A network of nodes with viewers as it truly is: who serves whom, over which copies, and what nodes tell of it.
+"""A network of nodes with viewers as it truly is: who serves whom, over which copies, what nodes tell.
 
 All policies see the same arrivals and are told the same, late: a node tells its load at most every TELL_S and
 only what is worth telling, as a mean over that time, and others know it after the gossip's delay.
@@ -15,6 +15,7 @@ from random import Random
 from viewers_places import AUDIENCE, NODES, Places, Spot, line_bps
 
 from mesh.directory.facts import Load, is_worth_telling
+from mesh.routing.parents import DEPTH_MAX
 from mesh.routing.viewer_costs import apart_km
 
 TELL_S = 5.0  # the design's: load at most as often
@@ -177,6 +178,14 @@ class World:
     def has_room(self, node: SimNode, bps: int) -> bool:
         return node.used_bps + bps <= node.budget_bps
 
+    def can_have(self, stream: SimStream, index: int) -> bool:
+        """Whether a node has the stream, or a source that it asks for it has room."""
+        copies = self.copies[stream.index]
+        return index in copies or any(
+            source.depth < DEPTH_MAX and self.has_room(self.nodes[other], stream.bitrate_bps)
+            for other, source in copies.items()
+        )
+
     def take(self, viewer: SimViewer, index: int) -> None:
         """A node serves a viewer from now on, and fetches the stream if it lacks it."""
         stream, node = viewer.stream, self.nodes[index]
@@ -206,7 +215,12 @@ class World:
         best, best_km = stream.origin, float("inf")
         for other, source in copies.items():
             node = self.nodes[other]
-            if other != index and node.up and source.depth < 8 and self.has_room(node, stream.bitrate_bps):
+            if (
+                other != index
+                and node.up
+                and source.depth < DEPTH_MAX
+                and self.has_room(node, stream.bitrate_bps)
+            ):
                 km = apart_km(spot, node.spot.at)
                 if km < best_km and not self._is_below(stream, other, index):
                     best, best_km = other, km
