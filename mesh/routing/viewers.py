@@ -338,7 +338,7 @@ class Judge:
         last: bool = False,
         stretched: bool = False,
     ) -> Ranked:
-        """`source_ms`: what the stream's way there costs; None: nobody can give it. `source`: who shall feed it.
+        """`source_ms`: what the stream's way costs; None: nobody can give it. `source`: who shall feed it.
 
         `last`: sources have no room to spare for edges, this one not counted. `stretched`: `source` has none.
         """

@@ -5,17 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, PANEL, TOP, LEFT, RIGHT, GAP, BOTTOM = 860, 190, 86, 74, 128, 58, 44
-STYLE = """
-.t{font:600 15px system-ui,sans-serif}.s{font:12.5px system-ui,sans-serif}.l{font:600 12.5px system-ui,sans-serif}
-.ink{fill:#1f2328}.dim{fill:#59636e}.grid{stroke:#d1d9e0;stroke-width:1}.mark{stroke:#59636e;stroke-dasharray:4 3}
-.bg{fill:#ffffff}.event{fill:#818b98;opacity:.16}.line{fill:none;stroke-width:2;stroke-linejoin:round}
-.a{stroke:#0969da}.af{fill:#0969da}.b{stroke:#bc4c00}.bf{fill:#bc4c00}.c{stroke:#8250df}.cf{fill:#8250df}
-.d{stroke:#9a6700}.df{fill:#9a6700}.e{stroke:#6e7781}.ef{fill:#6e7781}.a.line{stroke-width:3}
-@media (prefers-color-scheme:dark){.ink{fill:#f0f6fc}.dim{fill:#9198a1}.grid{stroke:#3d444d}.mark{stroke:#9198a1}
-.bg{fill:#0d1117}.a{stroke:#4493f8}.af{fill:#4493f8}.b{stroke:#f0883e}.bf{fill:#f0883e}.c{stroke:#ab7df8}
-.cf{fill:#ab7df8}.d{stroke:#d29922}.df{fill:#d29922}.e{stroke:#9198a1}.ef{fill:#9198a1}}
-"""
+WIDTH, PANEL, TOP, LEFT, RIGHT, GAP, BOTTOM = 880, 190, 86, 84, 156, 58, 44
+LIGHT = {"a": "#0969da", "b": "#bc4c00", "c": "#8250df", "d": "#9a6700", "e": "#6e7781"}
+DARK = {"a": "#4493f8", "b": "#f0883e", "c": "#ab7df8", "d": "#d29922", "e": "#9198a1"}
+FONT = "12.5px system-ui,sans-serif"
 CLASSES = {"fwnode": "a", "nearest": "b", "random": "c", "mist": "d", "perfect": "e"}
 LABELS = {
     "fwnode": "fwnode",
@@ -49,17 +42,37 @@ def draw(title: str, subtitle: str, panels: Sequence[Panel], event: tuple[float,
         _text(20, 50, subtitle, "s dim"),
     ]
     for number, panel in enumerate(panels):
-        body += _panel(panel, TOP + number * (PANEL + GAP), end, event if number == 0 else event)
+        body += _panel(panel, TOP + number * (PANEL + GAP), end, event, named=number == 0)
     y = height - 14
     body += [_text(_x(when, end), y, f"{when / 60:g} min", "s dim", "middle") for when in _minutes(end)]
     inside = "\n".join(body)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(title)}">\n<style>{STYLE}</style>\n{inside}\n</svg>\n'
+        f'aria-label="{escape(title)}">\n<style>{_style()}</style>\n{inside}\n</svg>\n'
     )
 
 
-def _panel(panel: Panel, top: float, end: float, event: tuple[float, float, str] | None) -> list[str]:
+def _style() -> str:
+    rules = [
+        f".t{{font:600 15px system-ui,sans-serif}}.s{{font:{FONT}}}.l{{font:600 {FONT}}}",
+        ".grid,.mark{stroke-width:1}.mark{stroke-dasharray:4 3}.event{fill:#818b98;opacity:.16}",
+        ".line{fill:none;stroke-width:2;stroke-linejoin:round}.a.line{stroke-width:3}",
+        _colours(LIGHT, "#ffffff", "#1f2328", "#59636e", "#d1d9e0"),
+        f"@media (prefers-color-scheme:dark){{{_colours(DARK, '#0d1117', '#f0f6fc', '#9198a1', '#3d444d')}}}",
+    ]
+    return "\n".join(rules)
+
+
+def _colours(lines: dict[str, str], page: str, ink: str, dim: str, grid: str) -> str:
+    fixed = (
+        f".bg{{fill:{page}}}.ink{{fill:{ink}}}.dim{{fill:{dim}}}.grid{{stroke:{grid}}}.mark{{stroke:{dim}}}"
+    )
+    return fixed + "".join(f".{key}{{stroke:{at}}}.{key}f{{fill:{at}}}" for key, at in lines.items())
+
+
+def _panel(
+    panel: Panel, top: float, end: float, event: tuple[float, float, str] | None, *, named: bool
+) -> list[str]:
     def y(value: float) -> float:
         value = min(panel.high, max(panel.low, value))
         share = math.log(value / panel.low) / math.log(panel.high / panel.low)
@@ -70,10 +83,11 @@ def _panel(panel: Panel, top: float, end: float, event: tuple[float, float, str]
         begin, until, what = event
         x, wide = _x(begin, end), max(3.0, _x(until, end) - _x(begin, end))
         body.append(f'<rect class="event" x="{x:.1f}" y="{top}" width="{wide:.1f}" height="{PANEL}"/>')
-        body.append(_text(x + 5, top + 14, what, "s dim"))
+        if named:
+            body.append(_text(x + 6, top + 14, what, "s dim"))
     for value in _ticks(panel.low, panel.high):
         body.append(f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>')
-        body.append(_text(LEFT - 8, y(value) + 4, f"{value:g}{panel.unit}", "s dim", "end"))
+        body.append(_text(LEFT - 8, y(value) + 4, f"{value:,g}{panel.unit}", "s dim", "end"))
     if panel.mark is not None:
         body.append(f'<path class="mark" d="M{LEFT} {y(panel.mark):.1f}H{WIDTH - RIGHT}"/>')
     ends = []

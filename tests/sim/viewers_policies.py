@@ -2,8 +2,8 @@
 
 `nearest`: the nearest node that is up. `random`: any such node. `mist`: MistServer's load balancer, its score
 from `src/utils/util_load.cpp` (`hostDetailsCalc::rate`, `addViewer`, `update`) with its default weights; RAM,
-which nodes here do not tell, is taken to be used like the processor. `perfect`: the nearest node that has room
-in truth at that moment, which nobody can know: the best possible distance within promises.
+which nodes here do not tell, is taken to be used like the processor. `perfect`: the nearest node that in truth
+has room at that moment, which nobody can know: what distance a promise costs at least, one viewer at a time.
 """
 
 from array import array
@@ -150,7 +150,7 @@ class Mist(Known):
         self._score_plain = [self.NEVER] * world.size
         self._has: list[set[int]] = [set() for _ in world.streams]
         self._added: list[dict[int, tuple[float, float]]] = [{} for _ in world.nodes]
-        self._geo: "dict[tuple[int, int], array[float]]" = {}
+        self._geo: dict[tuple[int, int], array[float]] = {}
 
     def told_load(self, index: int, load: Load, measured_at: float) -> None:
         self._loads[index] = load
@@ -215,7 +215,7 @@ class Mist(Known):
 
 
 class Ours:
-    """mesh.routing as a node runs it, on one directory that all share and with promises of each node's own."""
+    """mesh.routing as nodes run it: one directory that all share, promises of each node's own."""
 
     name, reasks, sends_on = "fwnode", True, True
 

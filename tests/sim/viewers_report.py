@@ -1,7 +1,7 @@
 """Simulates viewers who look for an edge, by the real routing code and by others, and prints what came of it.
 
 `scripts/sim viewers` runs a million arrivals in four scenarios; `--quick` a hundredth of them.
-`scripts/sim viewers --policies fwnode --only steady` runs one; `--svg FOLDER` draws a picture of each scenario.
+`scripts/sim viewers --policies fwnode --only steady` runs one; `--svg FOLDER` draws a picture of each.
 """
 
 import argparse
@@ -69,8 +69,8 @@ def table(outcomes: list[Outcome], count: int) -> None:
             f"| {at(over, 0.99):.1%} | {at(over, 0.999):.1%} | {over[-1]:.0%} "
             f"| {sum(spread for *_, spread in each.moments) / len(each.moments):.2f} "
             f"| {each.refused} | {each.lost} | {each.cut} | {mean:.3f} "
-            f"| {sum(each.redirects[2:]) / served:.2%} | {each.moved} of {each.asked_again} | {each.returned} "
-            f"| {decided} | {each.took_s / count * 1e6:.0f} |",
+            f"| {sum(each.redirects[2:]) / served:.2%} | {each.moved} of {each.asked_again} "
+            f"| {each.returned} | {decided} | {each.took_s / count * 1e6:.0f} |",
             flush=True,
         )
 
