@@ -43,7 +43,9 @@ class Reservations:
         if not steps:
             return 0
         after = max(now - RESERVED_S, measured_at - ARRIVAL_S)
-        return sum(bps for begin, bps, _ in steps if begin > after)
+        if steps[-1][0] <= after:
+            return 0
+        return sum([bps for begin, bps, _ in steps if begin > after])
 
     def count(self, node: NodeId, measured_at: float, now: float) -> int:
         """How many viewers that are; of this node itself it is what `Load.reservations` tells."""
@@ -58,10 +60,10 @@ class Reservations:
         if len(self._fetches) > STREAMS_MAX:
             del self._fetches[next(iter(self._fetches))]
 
-    def expected(self, stream: str, now: float) -> list[NodeId]:
+    def expected(self, stream: str, now: float) -> set[NodeId]:
         """Members that will have the stream soon."""
         fetches = self._fetches.get(stream)
-        return [node for node, when in fetches.items() if when > now - FETCH_S] if fetches else []
+        return {node for node, when in fetches.items() if when > now - FETCH_S} if fetches else set()
 
     def members(self) -> int:
         """How many members have any."""

@@ -6,8 +6,9 @@ what the choice means; `mesh.routing.field` finds the same best one without look
 Who stands where, before any cost:
 
 1. `ROOM`: the viewer fits into what the owner allows, as far as it is believed (`mesh.routing.claims`);
-2. `KEPT`: it fits, but no other source has room to spare for edges. A place there, or the feed of an edge
-   that is too small to feed others, serves one viewer, and a larger edge a thousand;
+2. `KEPT`: it fits, but it is nearly full and the viewer was sent on once already, as records are late; or no
+   other source has room to spare for edges: a place there, or the feed of an edge that is too small to feed
+   others, serves one viewer, and a larger edge a thousand;
 3. `STRETCHED`: it fits, but a source has to feed it beyond its promise: once, for all who come behind;
 4. `FULL`: the promise would be broken. Only rather than nobody, and there who has the stream comes first;
 5. `BARRED`: never. Draining, paused, failing, of another version, without a door for this viewer.
@@ -48,6 +49,7 @@ from mesh.routing.viewer_costs import (
     uplink_ms,
 )
 
+SPARE_SHARE = 0.2  # left free by who was sent on: twice what may change untold (LOAD_CHANGE)
 KEPT_FEEDS = 2  # edges that the last source with room is kept for: they feed others then
 HASH_KEY_BYTES = 64  # blake2b's longest key
 TRIED_MAX = 2  # redirects of one viewer; whoever is asked then serves, or says that nobody can
@@ -316,6 +318,14 @@ class Judge:
         promised = self._reservations.bps(source.candidate.node, source.candidate.load_at, self._now)
         return source.free_bps(self._bps) - promised >= self._bps
 
+    def wanted_bps(self, known: Known) -> float:
+        """What a member will send with this viewer: by what it told, and what was promised since."""
+        candidate = known.candidate
+        promised = self._reservations.bps(candidate.node, candidate.load_at, self._now)
+        if candidate.load is not None:
+            promised += candidate.load.reservations * self._bps
+        return known.used_bps + promised + (0 if candidate.node == self.viewer.current else self._bps)
+
     def without_stream(self, known: Known, feed: Feed | None, rather: Feed | None, *, scarce: bool) -> Ranked:
         """Judge one that lacks the stream: fed by `feed`, or rather than by nobody by `rather`, without room.
 
@@ -346,10 +356,7 @@ class Judge:
         node, load = candidate.node, candidate.load
         present = node == viewer.current
         tie = spread(self._key, self._stream, node)
-        promised = self._reservations.bps(node, candidate.load_at, self._now)
-        if load is not None:
-            promised += load.reservations * self._bps
-        wanted_bps = known.used_bps + promised + (0 if present else self._bps)
+        wanted_bps = self.wanted_bps(known)
         terms = Terms(
             path_ms=self.path_ms(known),
             away_ms=0.0 if node == viewer.asked else AWAY_MS,
@@ -372,6 +379,9 @@ class Judge:
         if stretched:
             standing = Standing.FULL if small else Standing.STRETCHED
             return Ranked(node, standing, terms, has_stream, "no source has room to feed it", source)
+        if self.viewer.tried and over_bps + SPARE_SHARE * known.budget_bps > 0 and not present:
+            why = "nearly full, and the viewer was sent on once"
+            return Ranked(node, Standing.KEPT, terms, has_stream, why, source)
         if last and small:
             why = "kept for feeding edges" if has_stream else "too small to feed others, and feeds are scarce"
             return Ranked(node, Standing.KEPT, terms, has_stream, why, source)

@@ -11,7 +11,7 @@ from pathlib import Path
 from fwbench import machine, report
 from fwbench.bench import Bench, OwnRow, Row, run
 from fwbench.network.nat_figures import chosen
-from fwbench.rows import glass, http, life, mesh, nat, quic, stream
+from fwbench.rows import glass, http, life, mesh, nat, quic, route, stream
 from fwbench.servers import ROOT
 from fwbench.summary import RowResult
 from rich.console import Console
@@ -28,6 +28,7 @@ ROWS: tuple[Row | OwnRow, ...] = (
     *mesh.ROWS,
     *nat.ROWS,
     *quic.ROWS,
+    *route.ROWS,
 )
 
 

@@ -47,9 +47,9 @@ def test_fetches_are_expected_for_a_while() -> None:
     reservations = Reservations()
     reservations.expect("garden", A, 0.0)
     reservations.expect("garden", B, 5.0)
-    assert set(reservations.expected("garden", 5.0)) == {A, B}
-    assert reservations.expected("garden", FETCH_S) == [B]
-    assert reservations.expected("other", 0.0) == []
+    assert reservations.expected("garden", 5.0) == {A, B}
+    assert reservations.expected("garden", FETCH_S) == {B}
+    assert reservations.expected("other", 0.0) == set()
     for number in range(STREAMS_MAX):
         reservations.expect(f"stream-{number}", A, 5.0)
-    assert reservations.expected("garden", 5.0) == []
+    assert reservations.expected("garden", 5.0) == set()
