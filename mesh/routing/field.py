@@ -525,8 +525,9 @@ class _Walk:
 
 
 def _is_of_use(candidate: Candidate) -> bool:
+    """Whether any viewer may be sent there from outside its network; those inside are judged first."""
     held_back = candidate.draining or candidate.paused or bool(candidate.failing)
-    return candidate.edge and candidate.compatible and not held_back
+    return bool(candidate.doors) and candidate.edge and candidate.compatible and not held_back
 
 
 def _where(candidate: Candidate) -> tuple[frozenset[str], bool, bool]:
