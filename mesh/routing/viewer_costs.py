@@ -35,7 +35,7 @@ class Terms(msgspec.Struct, frozen=True):
     path_ms: float  # round trip: measured, or estimated by distance
     away_ms: float  # the viewer has to be sent there
     source_ms: float  # hops that the stream has come, or will have when it is fetched, and the fetching
-    uplink_ms: float  # how full with this viewer
+    uplink_ms: float  # how full with this viewer; 0 where the viewer is, or all there would leave at once
     cpu_ms: float
     spread_ms: float  # the tie break
     stay_ms: float = 0.0  # below 0 where the viewer is now

@@ -354,7 +354,7 @@ class Judge:
             path_ms=self.path_ms(known),
             away_ms=0.0 if node == viewer.asked else AWAY_MS,
             source_ms=source_ms or 0.0,
-            uplink_ms=uplink_ms(wanted_bps, known.budget_bps),
+            uplink_ms=0.0 if present else uplink_ms(wanted_bps, known.budget_bps),
             cpu_ms=cpu_ms(None if load is None else load.cpu),
             spread_ms=SPREAD_MS * tie,
         )

@@ -15,7 +15,7 @@ LABELS = {
     "nearest": "nearest only",
     "random": "random",
     "mist": "MistServer's weights",
-    "perfect": "best possible",
+    "perfect": "all-knowing",
 }
 LABEL_STEP = 15.0
 

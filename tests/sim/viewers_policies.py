@@ -2,8 +2,8 @@
 
 `nearest`: the nearest node that is up. `random`: any such node. `mist`: MistServer's load balancer, its score
 from `src/utils/util_load.cpp` (`hostDetailsCalc::rate`, `addViewer`, `update`) with its default weights; RAM,
-which nodes here do not tell, is taken to be used like the processor. `perfect`: the nearest node that in truth
-has room at that moment, which nobody can know: what distance a promise costs at least, one viewer at a time.
+which nodes here do not tell, is taken to be used like the processor. `perfect`: the nearest node that truly
+has room at that moment, which nobody can know: what keeping promises costs in distance, for one viewer.
 """
 
 from array import array
