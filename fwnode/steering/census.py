@@ -287,5 +287,5 @@ def _streams_in(record: Record | None) -> dict[str, CarriedStream]:
 
 def _rounded(bitrate_bps: int) -> int:
     """Up, so that nobody is thought to have room who has not."""
-    step = 10 ** max(0, len(str(bitrate_bps)) - BITRATE_DIGITS)
+    step: int = 10 ** max(0, len(str(bitrate_bps)) - BITRATE_DIGITS)
     return -(-bitrate_bps // step) * step

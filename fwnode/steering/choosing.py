@@ -67,7 +67,7 @@ class Choosing:
         self.own = Own()
         self.own_doors = Doors([])
         self.reservations = Reservations()
-        self._is_here = is_here
+        self.is_here = is_here
         self._name = name
         self._locate: Locate = lambda host: None
         self._name_of: Callable[[NodeId], str] = lambda node: name
@@ -98,7 +98,7 @@ class Choosing:
         self.counters.decisions += 1
         census = self.census
         if census is None or census.field.wanted(stream) is None:
-            if not self._is_here(stream):
+            if not self.is_here(stream):
                 self.counters.unknown += 1
                 return None
             return [self._only_here()]

@@ -38,9 +38,7 @@ class FarAnswers:
     def add_to(self, router: Router) -> None:
         """As fwnode.steering.answers.Answers.add_to."""
         for name in ("play", "ingest"):
-            router.add(
-                "GET", f"/{name}/*", lambda request, reply: self._ask(request, reply, _busy), name=name
-            )
+            router.add("GET", f"/{name}/*", self._ask_always, name=name)
         for route in router.routes:
             if route.name in MAY_BE_ELSEWHERE:
                 route.handler = self._before(route.handler, MAY_BE_ELSEWHERE[route.name])
@@ -67,6 +65,9 @@ class FarAnswers:
                 handler(request, reply)
 
         return handle
+
+    def _ask_always(self, request: Request, reply: Reply) -> None:
+        self._ask(request, reply, _busy)
 
     def _ask(self, request: Request, reply: Reply, handler: Handler) -> None:
         if len(self._waiting) >= CONSULTS_MAX:
