@@ -193,6 +193,22 @@ class Config(msgspec.Struct, frozen=True):
             shape="addresses",
         ),
     ] = ""
+    public_url: Annotated[
+        str,
+        Detail(
+            "Where viewers and publishers reach this node, when it cannot find out itself: "
+            "http, https, rtmp and rtmps URLs without a path, separated by commas.",
+            shape="urls",
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        str,
+        Detail(
+            "Networks of proxies that are believed what they say of viewers' addresses (Forwarded, "
+            "X-Forwarded-For).",
+            shape="networks",
+        ),
+    ] = ""
     admin: Annotated[
         str, Detail("Address of the control API, the dashboard and metrics.", shape="address", option=True)
     ] = "127.0.0.1:7078"

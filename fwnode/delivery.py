@@ -1,6 +1,7 @@
 """What answers the public HTTP listeners, in the agent as in each of its workers. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -25,6 +26,13 @@ class DeliverySettings(msgspec.Struct, frozen=True):
     player_files: Mapping[str, bytes]
 
 
+class Steering(Protocol):
+    """Who sends viewers to the best node; fwnode.steering.answers.Answers in the agent."""
+
+    def add_to(self, router: Router) -> None:
+        """Add its own addresses, and look at requests of the others first."""
+
+
 def public_routes(
     settings: DeliverySettings,
     streams: Streams,
@@ -35,6 +43,7 @@ def public_routes(
     shown: Iterable[Shown],
     ready: Callable[[], bool],
     audience: Attendance,
+    steering: Steering,
 ) -> Router:
     """Every public address. `shown` is on the home page; for the others see Live and Pages."""
     live = Live(
@@ -48,7 +57,9 @@ def public_routes(
     )
     files = settings.player_files
     pages = Pages(shown, node=settings.node, hls_script=has_hls_script(files), ready=ready)
-    return public_router(live, pages, files)
+    router = public_router(live, pages, files)
+    steering.add_to(router)
+    return router
 
 
 def copied_streams(settings: DeliverySettings, call_at: CallAt) -> Streams:

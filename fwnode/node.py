@@ -9,6 +9,7 @@ from fwnode.gate import NodeGate
 from fwnode.keys import Keyring, StreamKey
 from fwnode.network import Network
 from fwnode.replication.model import Replicating
+from fwnode.steering.choosing import Choosing
 from fwnode.workers.crew import Crew, add
 from fwnode.workers.wire import Counts, RouteCounts
 from media.deliver.http.router import Router
@@ -56,6 +57,7 @@ class Node:
     posters: Posters = dataclasses.field(default_factory=Posters)
     http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
     crew: Crew = dataclasses.field(default_factory=Crew)  # processes that deliver beside this one
+    choosing: Choosing = dataclasses.field(default_factory=lambda: Choosing(lambda stream: False, ""))
     draining: bool = False
     replication: Replicating | None = None  # while the node takes part in a network
     published_elsewhere: Callable[[str], bool] | None = None  # set while in a network

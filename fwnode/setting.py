@@ -1,5 +1,7 @@
 """One setting: what is declared of it, what its value may be, how text becomes one. Pure."""
 
+import ipaddress
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -11,6 +13,10 @@ from media.transcode.ladder import parse_policy
 
 OFF = "off"  # the value of an address setting that binds nothing
 ENVIRONMENT_PREFIX = "FWNODE_"
+URLS_MAX = 8  # as many as a node tells others
+URL_CHARACTERS_MAX = 128  # likewise
+
+_BASE_URL = re.compile(r"(?i)(https?|rtmps?)://([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?/?")
 
 
 class Detail(msgspec.Struct, frozen=True):
@@ -21,7 +27,16 @@ class Detail(msgspec.Struct, frozen=True):
     lowest: float | None = None
     highest: float | None = None
     shape: Literal[
-        "text", "address", "address or off", "addresses", "path", "place", "password hash", "ladder"
+        "text",
+        "address",
+        "address or off",
+        "addresses",
+        "networks",
+        "urls",
+        "path",
+        "place",
+        "password hash",
+        "ladder",
     ] = "text"
     option: bool = False  # has an option of `fwnode run` of its own
     secret: bool = False  # masked where settings are shown, refused on the command line
@@ -72,6 +87,8 @@ _ACCEPTED_SHAPES = {
     "address": "an address like 0.0.0.0:8080, [::]:8080 or 127.0.0.1:0",
     "address or off": 'an address like 0.0.0.0:8080, [::]:8080 or 127.0.0.1:0, or "off"',
     "addresses": "addresses like vps.example:7077 or [2001:db8::1]:7077, separated by commas",
+    "networks": "networks like 10.0.0.0/8 or 2001:db8::/32, or addresses, separated by commas",
+    "urls": "URLs without a path like https://live.example or rtmp://live.example:1935, separated by commas",
     "path": "the path of a file or folder",
     "place": 'degrees like "52.52,13.40", north and east positive',
     "ladder": 'a list like "720p@2500k, 480p@1200k" (sizes by the short side), "auto" or "off"',
@@ -118,6 +135,10 @@ def _within(setting: Setting, value: Any) -> bool:
         return not value or is_password_hash(value)
     if detail.shape == "addresses":
         return all(is_reachable_address(part) for part in split_addresses(value))
+    if detail.shape == "networks":
+        return all(map(_is_network, split_addresses(value)))
+    if detail.shape == "urls":
+        return len(split_addresses(value)) <= URLS_MAX and all(map(is_base_url, split_addresses(value)))
     if detail.shape == "place":
         return not value or parse_place(value) is not None
     if detail.shape.startswith("address"):
@@ -158,6 +179,22 @@ def parse_place(text: str) -> tuple[float, float] | None:
     except ValueError:
         return None
     return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
+
+
+def is_base_url(text: str) -> bool:
+    """Whether it is a scheme of BASE_SCHEMES, a host and perhaps a port, and nothing else."""
+    match = _BASE_URL.fullmatch(text)
+    if match is None or len(text) > URL_CHARACTERS_MAX:
+        return False
+    return _is_address(match[2] + (match[3] or ":1"))
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_address(text: str) -> bool:

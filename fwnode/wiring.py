@@ -12,7 +12,11 @@ from fwnode.keys import Keyring
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.journal import Journal
-from fwnode.setting import OFF
+from fwnode.setting import OFF, split_addresses
+from fwnode.steering.answers import Answers
+from fwnode.steering.choosing import Choosing
+from fwnode.steering.forwarded import Proxies, parse_networks
+from fwnode.workers.consulting import consult
 from fwnode.workers.crew import Crew
 from fwnode.workers.lending import Lending
 from fwnode.workers.server import SharedPort
@@ -29,11 +33,12 @@ from media.net.tls import TlsSettings
 from media.track.marker import MarkerSettings
 from media.track.model import MICROSECONDS
 from media.track.registry import RegistrySettings, Streams, Takeover
-from media.track.stream import StreamSettings
+from media.track.stream import StreamSettings, StreamState
 from media.transcode.capacity import StreamsAtMost
 from media.transcode.ladder import parse_policy
 from media.transcode.session import TranscodeSettings
 from media.transcode.transcoder import Transcoder
+from mesh.directory.facts import Doors
 
 PUBLIC_LISTENERS = ("http", "https", "rtmp")
 DEMO_STREAM = "demo"
@@ -198,10 +203,18 @@ def compose(
     )
     node = Node(config, network, keyring, streams, gate, reactor, started_at, unix_us() // MICROSECONDS)
     node.crew = Crew(config.workers)
+    node.choosing = Choosing(lambda name: _is_here(streams, name), config.name)
+    node.choosing.own_doors = Doors([url.rstrip("/").lower() for url in split_addresses(config.public_url)])
     feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)
     delivery, audience = delivery_settings(config, player_files), Audience()
+    answers = Answers(
+        node.choosing,
+        Proxies(parse_networks(config.trusted_proxies)),
+        lambda: {option: listener.address for option, listener in node.listeners.items()},
+        network.node_key.node_id,
+    )
     node.router = public_routes(
         delivery,
         streams,
@@ -211,6 +224,7 @@ def compose(
         shown=streams,
         ready=lambda: not node.draining,
         audience=audience,
+        steering=answers,
     )
     http = HttpService(reactor, node.router)
     http.site.on_refused = journal.request_refused
@@ -218,6 +232,12 @@ def compose(
     lending = None
     if config.workers:
         lending = Lending(streams, node.posters, audience, history_us=delivery.held_us, now=reactor.now())
+        lending.consult = lambda message, now: consult(answers, message, now)
     capacity = StreamsAtMost(config.transcode.streams)
     transcoder = Transcoder(streams, transcode_settings(config), capacity, unix_us)
     return Services(node, journal, http, rtmp, worker_start(config, delivery), lending, transcoder)
+
+
+def _is_here(streams: Streams, name: str) -> bool:
+    stream = streams.get(name)
+    return stream is not None and stream.state is not StreamState.ENDED

@@ -8,6 +8,7 @@ import msgspec
 from fwnode import __version__
 from fwnode.admin import views
 from fwnode.replication.model import TreeList
+from fwnode.steering.model import ExplainView, SteeringView
 from mesh.node.model import MeshStatus, SecondOpinion
 from mesh.node.speed.model import SpeedResult
 
@@ -31,6 +32,7 @@ class Route(msgspec.Struct, frozen=True):
     status: int = 200
     body: type[msgspec.Struct] | None = None
     errors: dict[int, str] = {}
+    query: dict[str, str] = {}  # fields of the query and what they mean; all are texts, and none is needed
 
     @property
     def parameters(self) -> list[str]:
@@ -171,6 +173,19 @@ ROUTES = (
         views.OwnerImportRequest,
         REFUSED | STORAGE,
     ),
+    Route("GET", "/steering", "get_steering", "How viewers are sent to nodes, with counts.", SteeringView),
+    Route(
+        "GET",
+        "/explain/{stream}",
+        "explain_choice",
+        "Which node a viewer is sent to, with every candidate and every term; nothing is reserved for it.",
+        ExplainView,
+        errors=NO_STREAM | {400: "The address or the protocol cannot be used."},
+        query={
+            "address": "The viewer's address, IPv4 or IPv6.",
+            "protocol": "What it needs: http, https, rtmp or rtmps; http when it is left out.",
+        },
+    ),
     Route("GET", "/config", "get_config", "Every setting in force; secrets are masked.", views.ConfigView),
 )
 EVERY_ERROR = {
@@ -224,11 +239,16 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     for status, meaning in sorted((route.errors | EVERY_ERROR).items()):
         operation["responses"][str(status)] = {"description": meaning, "content": _json(views.ApiError)}
-    if route.parameters:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in route.parameters
-        ]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in route.parameters
+    ]
+    parameters += [
+        {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
+        for name, text in route.query.items()
+    ]
+    if parameters:
+        operation["parameters"] = parameters
     if route.body:
         operation["requestBody"] = {"required": True, "content": _json(route.body)}
     return operation

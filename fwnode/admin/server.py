@@ -144,6 +144,7 @@ def _endpoint(route: Route, api: Api) -> Callable[[Request], Awaitable[Response]
 
     async def endpoint(request: Request) -> Response:
         arguments = dict(request.path_params)
+        arguments |= {name: request.query_params.get(name, "") for name in route.query}
         try:
             if route.body:
                 arguments["body"] = decode_body(await _read_body(request), route.body)

@@ -1,6 +1,7 @@
 """The control API's operations on a running node. What changes is on disk before it is in force."""
 
 import contextlib
+import ipaddress
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -24,6 +25,8 @@ from fwnode.network import Change
 from fwnode.node import Node
 from fwnode.observe.probe import process_usage
 from fwnode.replication.model import TreeList
+from fwnode.steering.explaining import explain, steering_view
+from fwnode.steering.model import ExplainView, SteeringView
 from fwnode.store import Database
 from media.track.stream import Stream
 from mesh.errors import Refused, Unavailable, WireError
@@ -131,6 +134,26 @@ class Api:
             raise ApiFailure(409, "made_elsewhere", f"the key {key.id} was made on {where}: {advice}")
         await self._change(lambda: node.network.revoke_key(key.digest))
         node.accept(other for other in node.keyring.foreign() if other.name != key.name)
+
+    async def get_steering(self) -> SteeringView:
+        """How viewers are sent to nodes."""
+        return steering_view(self._node.choosing, self._node.reactor.now())
+
+    async def explain_choice(self, stream: str, address: str, protocol: str) -> ExplainView:
+        """Which node a viewer is sent to."""
+        try:
+            plain = str(ipaddress.ip_address(address.strip("[]").partition("%")[0]))
+        except ValueError:
+            text = f"{address[:64]!r} is no address: give it as numbers"
+            raise ApiFailure(400, "bad_request", text) from None
+        try:
+            now = self._node.reactor.now()
+            found = explain(self._node.choosing, stream, plain, protocol or "http", now)
+        except ValueError as error:
+            raise ApiFailure(400, "bad_request", str(error)) from None
+        if found is None:
+            raise ApiFailure(404, "no_such_stream", f"nobody in the network has a stream {stream[:64]} now")
+        return found
 
     async def get_config(self) -> views.ConfigView:
         """Every setting in force."""

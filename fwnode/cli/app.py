@@ -11,6 +11,7 @@ from fwnode.cli import (
     config,
     devices,
     doctor,
+    explain,
     geoip,
     invite,
     join,
@@ -42,6 +43,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("streams")(streams.streams)
 app.command("peers")(peers.peers)
+app.command("explain")(explain.explain)
 app.command("speedtest")(speedtest.speedtest)
 app.command("doctor")(doctor.doctor)
 app.command("devices")(devices.devices)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from fwnode import __version__
@@ -45,6 +45,7 @@ class NodeCollector(Collector):
         yield from self._of_streams()
         yield from _of_mesh(self._node.network)
         yield from _of_replication(self._node)
+        yield from _of_steering(self._node)
 
     def _of_process(self) -> Iterator[Metric]:
         usage = self._usage()
@@ -236,6 +237,30 @@ def _of_replication(node: Node) -> Iterator[Metric]:
         yield _counter(f"fwnode_replication_{name}", text, (), [((), getattr(counters, field))])
 
 
+def _of_steering(node: Node) -> Iterator[Metric]:
+    """Viewers sent to nodes. The distances make a histogram: classes add up."""
+    counters = node.choosing.counters
+    for name, text in STEERED.items():
+        yield _counter(f"fwnode_steering_{name}", text, (), [((), getattr(counters, name))])
+    family = HistogramMetricFamily(
+        "fwnode_steering_distance_kilometres", "From viewers to the nodes that they were given."
+    )
+    below, buckets = 0, []
+    for bound, count in counters.distances().items():
+        below += count
+        buckets.append(("+Inf" if bound == "inf" else bound, below))
+    family.add_metric((), buckets, counters.distance_km)
+    yield family
+
+
+STEERED = {
+    "decisions": "Choices of a node for a viewer.",
+    "redirects": "Viewers sent to other nodes.",
+    "kept": "Viewers that were sent on often enough and stay.",
+    "refused": "Viewers for whom there was no node.",
+    "last_resort": "Viewers sent beyond a promise rather than to nobody.",
+    "unknown": "Viewers of streams that nobody has.",
+}
 REPLICATED = {
     "received_bytes": ("bytes_in", "Of streams taken from other nodes."),
     "sent_bytes": ("bytes_out", "Of streams given to other nodes."),

@@ -45,8 +45,13 @@ class LoadMeter:
             cpu=round(self._cpu, 3),
             viewers=self._node.viewers,
             sessions=self._node.connections,
-            reservations=0,
+            reservations=self._node.choosing.reserved(self.measured_at, now),
         )
+
+    @property
+    def measured_at(self) -> float:
+        """The end of what the uplink is the mean of, on the reactor's clock."""
+        return self._before[0]
 
     def _bytes_out(self) -> int:
         return self._node.bytes_out + self._mesh_bytes_out()

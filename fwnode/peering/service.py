@@ -19,6 +19,7 @@ from fwnode.peering.server import bind_datagrams, bind_mesh
 from fwnode.replication.service import Replication
 from fwnode.setting import parse_place, split_addresses
 from fwnode.sharing.service import KeySharing
+from fwnode.steering.service import steer
 from mesh.directory.facts import Place
 from mesh.discovery.store import FILE_NAME, PeersFile
 from mesh.geo.model import Located
@@ -95,6 +96,7 @@ class Peering:
                 replication = Replication(self._node, mesh)
                 nursery.start_soon(replication.run)
                 nursery.start_soon(self._tell, mesh, replication)
+                nursery.start_soon(steer, self._node, mesh, self._places.lookup)
                 nursery.start_soon(sharing.run, mesh)
                 await self._changed.wait()
                 if network.membership is None:
@@ -142,7 +144,9 @@ class Peering:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_place, mesh)
             while True:
-                mesh.set_load(meter.measure())
+                load = meter.measure()
+                self._node.choosing.measured(load, meter.measured_at)
+                mesh.set_load(load)
                 mesh.set_streams(carried_streams(replication.carried()))
                 with trio.move_on_after(LOAD_S):
                     await replication.changed()

@@ -10,10 +10,12 @@ from fwnode.workers.crew import Worker
 from fwnode.workers.vouchers import Vouchers
 from fwnode.workers.wire import (
     HEAD,
+    Answer,
     Ask,
     Asked,
     AskPoster,
     Catalog,
+    Consult,
     Drain,
     Entry,
     Poster,
@@ -67,6 +69,8 @@ class Lending:
         self.vouchers = Vouchers(streams, now)
         self.links: dict[WorkerLink, None] = {}
         self.draining = False
+        # What a worker asks before it serves a request; without it, it serves all that come to it.
+        self.consult: Callable[[Consult, float], Answer] = lambda message, now: Answer(message.number, 0)
         self._told = b""
         streams.subscribe(self._changed)
 
@@ -187,6 +191,8 @@ class WorkerLink:
                 self._lending.streams.find(message.name, now)
                 self._lending.tell()
                 self.send(encode(Asked(message.name)))
+            case Consult():
+                self.send(encode(self._lending.consult(message, now)))
             case AskPoster():
                 self._ask_poster(message, now)
             case Ready():

@@ -10,8 +10,10 @@ from hashlib import blake2b
 
 import msgspec
 
+from fwnode.workers.consulting import FarAnswers
 from fwnode.workers.wire import (
     VISITS_MAX,
+    Answer,
     Ask,
     Asked,
     AskPoster,
@@ -140,6 +142,7 @@ class Mirror:
         self._held: dict[str, dict[object, Callable[[], None]]] = {}  # by the name that was asked for
         self._held_count = 0
         self._posters = _FarPosters(self._say)
+        self.answers = FarAnswers(self._say)
         self._reported_at = 0.0
         streams.fetch = self._fetch
         streams.subscribe(self._changed)
@@ -218,6 +221,8 @@ class Mirror:
                 copy = self._copies.get(message.number)
                 if copy is not None:
                     self._abandon(copy, "the agent does not have it", now)
+            case Answer():
+                self.answers.give(message)
             case Poster():
                 self._posters.give(message, now)
             case Start():

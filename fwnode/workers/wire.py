@@ -26,12 +26,15 @@ VISITS_MAX = 50_000  # viewers in one report, as many as an audience counts
 LISTENERS_MAX = 8
 KINDS_MAX = 64  # of faults, of statuses, of routes: the program has about ten of each
 TEXT_MAX = 200
+TARGET_MAX = 16 * 1024  # above what a request may have, and what is made of it
+ANSWER_BYTES_MAX = 64 * 1024  # a few nodes with their URLs have 2 kB
 CONTROL = 0  # the number of frames that are no media
 HEAD = struct.Struct(">II")
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=63)]
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=2**32 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**62)]
+Value: TypeAlias = Annotated[str, Meta(max_length=TARGET_MAX)]
 Word: TypeAlias = Annotated[str, Meta(max_length=63)]
 
 
@@ -101,6 +104,15 @@ class Whole(msgspec.Struct, array_like=True, frozen=True, tag=8):
     number: Number
 
 
+class Answer(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """The answer to Consult. Status 0: the worker serves the request itself."""
+
+    number: Number
+    status: Annotated[int, Meta(ge=0, le=599)]
+    headers: Annotated[list[tuple[Word, Value]], Meta(max_length=KINDS_MAX)] = []
+    body: Annotated[bytes, Meta(max_length=ANSWER_BYTES_MAX)] = b""
+
+
 class Ready(msgspec.Struct, array_like=True, frozen=True, tag=16):
     """The worker accepts connections."""
 
@@ -129,6 +141,16 @@ class AskPoster(msgspec.Struct, array_like=True, frozen=True, tag=20):
 
     number: Number
     name: Name
+
+
+class Consult(msgspec.Struct, array_like=True, frozen=True, tag=22):
+    """A request that may be for another node: what the choice looks at of it."""
+
+    number: Number
+    target: Annotated[bytes, Meta(max_length=TARGET_MAX)]
+    fields: Annotated[dict[Word, Annotated[bytes, Meta(max_length=TARGET_MAX)]], Meta(max_length=KINDS_MAX)]
+    peer_host: Annotated[str, Meta(max_length=TEXT_MAX)]
+    secure: bool
 
 
 class Watched(msgspec.Struct, array_like=True, frozen=True):
@@ -188,8 +210,8 @@ class Media(NamedTuple):
     data: bytes
 
 
-ToWorker: TypeAlias = Start | Catalog | Asked | Refused | Poster | Drain | Renew | Whole
-ToAgent: TypeAlias = Ready | Subscribe | Unsubscribe | Ask | AskPoster | Report
+ToWorker: TypeAlias = Start | Catalog | Asked | Refused | Poster | Drain | Renew | Whole | Answer
+ToAgent: TypeAlias = Ready | Subscribe | Unsubscribe | Ask | AskPoster | Report | Consult
 Message = TypeVar("Message")
 
 _encode = msgspec.msgpack.Encoder().encode

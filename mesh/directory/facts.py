@@ -17,12 +17,22 @@ REPORTS_MAX = 8  # liars that one node tells of: 450 bytes each, and two signatu
 MESSAGE_BYTES_MAX = 256  # what an origin signs of a part
 HASH_BYTES = 32  # SHA-256
 CLAIM_BYTES_MAX = 4 * 1024  # a chain of claims, opaque here
+DOORS_MAX = 8  # base URLs of one node: each scheme by name and by both families of addresses
+DOOR_CHARACTERS_MAX = 128
 LOAD_CHANGE = 0.1  # a change of a tenth is worth telling
 
 Text: TypeAlias = Annotated[str, Meta(max_length=128)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Share: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
 Signature: TypeAlias = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+# A scheme, a host and perhaps a port: it is put before paths, and into header fields.
+Door: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=DOOR_CHARACTERS_MAX,
+        pattern=r"\A(https?|rtmps?)://([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?\Z",
+    ),
+]
 KeyOrNone: TypeAlias = Annotated[bytes, Meta(max_length=KEY_BYTES)]
 
 
@@ -134,8 +144,20 @@ class Reports(msgspec.Struct, array_like=True, frozen=True):
     reports: Annotated[list[Report], Meta(max_length=REPORTS_MAX)]
 
 
-Fact: TypeAlias = Who | Where | Load | CarriedStreams | Transcode | Place | Reports
-F = TypeVar("F", Who, Where, Load, CarriedStreams, Transcode, Place, Reports)
+class Doors(msgspec.Struct, array_like=True, frozen=True):
+    """Base URLs at which viewers and publishers, who are no members, reach the node; best first of a scheme.
+
+    `public` can be opened by anybody, `lan` from the node's own network. `closed`: why nobody shall be sent
+    there now ("draining", "paused"), "" when they may; a word that is not known keeps them away as well.
+    """
+
+    public: Annotated[list[Door], Meta(max_length=DOORS_MAX)]
+    lan: Annotated[list[Door], Meta(max_length=DOORS_MAX)] = []
+    closed: Annotated[str, Meta(max_length=32)] = ""
+
+
+Fact: TypeAlias = Who | Where | Load | CarriedStreams | Transcode | Place | Reports | Doors
+F = TypeVar("F", Who, Where, Load, CarriedStreams, Transcode, Place, Reports, Doors)
 
 KINDS: dict[type, Kind] = {
     Who: Kind.WHO,
@@ -145,6 +167,7 @@ KINDS: dict[type, Kind] = {
     Transcode: Kind.TRANSCODE,
     Place: Kind.PLACE,
     Reports: Kind.REPORTS,
+    Doors: Kind.DOORS,
 }
 _decoders: dict[type, msgspec.msgpack.Decoder[Fact]] = {
     shape: msgspec.msgpack.Decoder(shape) for shape in KINDS

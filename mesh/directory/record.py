@@ -32,6 +32,7 @@ class Kind(IntEnum):
     PLACE = 6
     GOODBYE = 7  # the node has left: its other records of this generation are void
     REPORTS = 8  # members that it can prove to have altered media
+    DOORS = 9  # where anybody can ask it for a stream
 
 
 class _Body(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -10,6 +10,7 @@ from random import Random
 from mesh.directory.facts import (
     KINDS,
     CarriedStreams,
+    Doors,
     F,
     Fact,
     Load,
@@ -160,9 +161,9 @@ class MeshCore:
                 self._publish(place, now)
             self._settle(now)
 
-    def set_reports(self, reports: Reports, now: float) -> None:
-        """Members that this node can prove to have altered media."""
-        self._publish(reports, now)
+    def say(self, fact: Reports | Doors, now: float) -> None:
+        """What changes seldom; whoever says it knows that it changed."""
+        self._publish(fact, now)
         self._settle(now)
 
     def membership_changed(self, now: float, unix_s: float) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from mesh.address import host_of, show_address
-from mesh.directory.facts import CarriedStreams, Load, Place, Reports
+from mesh.directory.facts import CarriedStreams, Doors, Load, Place, Reports
 from mesh.discovery.candidates import listening
 from mesh.discovery.mdns.names import MdnsOwn
 from mesh.discovery.mdns.service import serve_mdns
@@ -206,7 +206,12 @@ class MeshNode:
 
     def set_reports(self, reports: Reports) -> None:
         """Members that altered media, with the proofs."""
-        self.core.set_reports(reports, trio.current_time())
+        self.core.say(reports, trio.current_time())
+        self._advance()
+
+    def set_doors(self, doors: Doors) -> None:
+        """Where viewers reach the node; call it when that changed."""
+        self.core.say(doors, trio.current_time())
         self._advance()
 
     def set_place(self, place: Place | None) -> None:

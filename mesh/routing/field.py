@@ -253,6 +253,20 @@ class Field:
         walk = _Walk(self, judge, supply, best)
         return walk.best()
 
+    def judged(
+        self, viewer: Viewer, stream: str, node: NodeId, reservations: Reservations, now: float
+    ) -> Ranked | None:
+        """What `rank` says of one member; None when nothing is known of it or of the stream."""
+        supply, slot = self._supplies.get(stream), self._slots.get(node)
+        if supply is None or slot is None:
+            return None
+        return self._judged(Judge(viewer, supply.wanted, reservations, now), supply, slot)
+
+    def wanted(self, stream: str) -> Wanted | None:
+        """What is known of a stream; None: nobody has it."""
+        supply = self._supplies.get(stream)
+        return supply.wanted if supply is not None else None
+
     # --- for walks
 
     def order(self, at: Point | None, place: tuple[float, float] | None) -> _Order:

@@ -1,0 +1,1 @@
+"""Which node of the network each viewer is sent to."""
