@@ -6,7 +6,9 @@ import msgspec
 
 from fwnode.address import parse_address
 from fwnode.errors import ConfigError
+from fwnode.keys import is_stream_pattern
 from fwnode.password import is_password_hash
+from fwnode.promise.hours import parse_hours
 
 OFF = "off"  # the value of an address setting that binds nothing
 ENVIRONMENT_PREFIX = "FWNODE_"
@@ -19,9 +21,17 @@ class Detail(msgspec.Struct, frozen=True):
     unit: str = ""
     lowest: float | None = None
     highest: float | None = None
-    shape: Literal["text", "address", "address or off", "addresses", "path", "place", "password hash"] = (
-        "text"
-    )
+    shape: Literal[
+        "text",
+        "address",
+        "address or off",
+        "addresses",
+        "path",
+        "place",
+        "password hash",
+        "hours",
+        "stream patterns",
+    ] = "text"
     option: bool = False  # has an option of `fwnode run` of its own
     secret: bool = False  # masked where settings are shown, refused on the command line
 
@@ -74,6 +84,8 @@ _ACCEPTED_SHAPES = {
     "path": "the path of a file or folder",
     "place": 'degrees like "52.52,13.40", north and east positive',
     "password hash": "a line that `fwnode config password` printed",
+    "hours": 'local times like "23:00-07:00", or empty',
+    "stream patterns": "names of streams with * for anything, as a list or separated by commas",
 }
 
 
@@ -98,6 +110,8 @@ def checked(setting: Setting, value: object, origin: str) -> Any:
     """The value, if the setting can have it. Raises ConfigError naming `origin` and what is accepted."""
     if setting.kind is float and type(value) is int:
         value = float(value)
+    if setting.detail.shape == "stream patterns" and isinstance(value, list):
+        value = ",".join(part if isinstance(part, str) and part else "?" for part in value)
     if type(value) is not setting.kind or not _within(setting, value):
         shown = "(hidden)" if setting.detail.secret else msgspec.json.encode(value, enc_hook=str).decode()
         raise ConfigError(f"{origin}: {setting.key} = {shown} must be {setting.accepted}")
@@ -114,6 +128,10 @@ def _within(setting: Setting, value: Any) -> bool:
         return not value or is_password_hash(value)
     if detail.shape == "addresses":
         return all(is_reachable_address(part) for part in split_addresses(value))
+    if detail.shape == "hours":
+        return not value or parse_hours(value) is not None
+    if detail.shape == "stream patterns":
+        return all(is_stream_pattern(part) for part in split_patterns(value))
     if detail.shape == "place":
         return not value or parse_place(value) is not None
     if detail.shape.startswith("address"):
@@ -123,6 +141,11 @@ def _within(setting: Setting, value: Any) -> bool:
 
 def split_addresses(text: str) -> tuple[str, ...]:
     """The addresses of a setting of that shape."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def split_patterns(text: str) -> tuple[str, ...]:
+    """The patterns of a setting of that shape."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

@@ -7,11 +7,15 @@ import msgspec
 
 from fwnode.config import Config
 from fwnode.delivery import DeliverySettings, public_routes
-from fwnode.gate import NodeGate
+from fwnode.gate import DRAINING, NodeGate
 from fwnode.keys import Keyring
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.journal import Journal
+from fwnode.promise.door import PromiseDoor, lent
+from fwnode.promise.holds import Role
+from fwnode.promise.promise import Kept, Promise
+from fwnode.promise.terms import terms_of
 from fwnode.setting import OFF
 from fwnode.workers.crew import Crew
 from fwnode.workers.lending import Lending
@@ -22,6 +26,7 @@ from media.container.feed import Feeds, FeedSettings
 from media.deliver.audience import Audience
 from media.deliver.http.service import HttpService
 from media.ingest.diagnosis.observer import Diagnosis
+from media.ingest.rtmp.model import Role as RtmpRole
 from media.ingest.rtmp.model import RtmpSettings
 from media.ingest.rtmp.sessions import RtmpSessions
 from media.net.reactor import Reactor
@@ -35,6 +40,8 @@ PUBLIC_LISTENERS = ("http", "https", "rtmp")
 DEMO_STREAM = "demo"
 RETAINED_SEGMENTS = 2  # after they left the playlist
 STOPPING = "this node is stopping"
+NOTHING_KEPT = Kept()
+PLEASE_GO = "this node is being drained: another one has room"
 
 
 def stream_settings(config: Config) -> RegistrySettings:
@@ -99,6 +106,7 @@ class Services:
         self.tls: TlsSettings | None = None  # of the https listener
         self._http = http
         self._rtmp = rtmp
+        self._drained: frozenset[Role] = frozenset()  # who was asked to go
 
     def listen(self, option: str) -> None:
         """Bind a public listener of PUBLIC_LISTENERS. Raises OSError with a useful text.
@@ -147,6 +155,33 @@ class Services:
         # To the same name: it may lead to another node by now.
         self._rtmp.request_reconnect("", STOPPING)
 
+    def follow(self) -> None:
+        """Have what the operator holds in force: a drain that ends, and one for some roles only, too."""
+        node = self.node
+        drained = frozenset(node.promise.holds.drain)
+        if node.draining:
+            return
+        if Role.PUBLISHERS in drained:
+            node.gate.drain(DRAINING)
+        else:
+            node.gate.resume()
+        self._http.site.draining = Role.VIEWERS in drained
+        if node.replication is not None:
+            node.replication.hold(closed=Role.EDGES in drained)
+        new = drained - self._drained
+        self._drained = drained
+        for role, client in ((Role.PUBLISHERS, RtmpRole.PUBLISH), (Role.VIEWERS, RtmpRole.PLAY)):
+            if role in new:
+                self._rtmp.request_reconnect("", PLEASE_GO, (client,))
+        self.lend()
+
+    def lend(self) -> None:
+        """Tell the workers what they may let in; often, as it changes with all that leaves."""
+        node = self.node
+        if self.lending is not None:
+            now, workers = node.reactor.now(), node.config.workers
+            self.lending.lend(lent(node.promise, node.streams, workers, now, stopping=node.draining))
+
     def stop(self) -> None:
         """Say goodbye to who is still here; the reactor needs a moment to send it."""
         self._rtmp.shut_down(STOPPING, self.node.reactor.now())
@@ -167,8 +202,9 @@ def compose(
     unix_us: Callable[[], int],
     random: Random,
     player_files: Mapping[str, bytes],
+    kept: Kept = NOTHING_KEPT,
 ) -> Services:
-    """All parts of a node, listening nowhere yet. `unix_us` is the wall clock."""
+    """All parts of a node, listening nowhere yet. `unix_us` is the wall clock; `kept` of the promise."""
     streams = Streams(
         stream_settings(config), call_at=reactor.call_at, measure=frame_duration, observer=Diagnosis
     )
@@ -185,6 +221,10 @@ def compose(
     )
     node = Node(config, network, keyring, streams, gate, reactor, started_at, unix_us() // MICROSECONDS)
     node.crew = Crew(config.workers)
+    node.promise = Promise(terms_of(config), streams, kept)
+    node.promise.edges_bps = lambda: node.replication.edges_bps() if node.replication is not None else 0
+    node.door = door = PromiseDoor(node.promise, streams, reactor.now)
+    gate.ask_of_players(door.admit_player)
     feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)
@@ -196,8 +236,9 @@ def compose(
         node.posters,
         reactor.call_at,
         shown=streams,
-        ready=lambda: not node.draining,
+        ready=lambda: not (node.draining or node.promise.draining_viewers),
         audience=audience,
+        door=door,
     )
     http = HttpService(reactor, node.router)
     http.site.on_refused = journal.request_refused
@@ -205,4 +246,6 @@ def compose(
     lending = None
     if config.workers:
         lending = Lending(streams, node.posters, audience, history_us=delivery.held_us, now=reactor.now())
-    return Services(node, journal, http, rtmp, worker_start(config, delivery), lending)
+    services = Services(node, journal, http, rtmp, worker_start(config, delivery), lending)
+    node.on_hold = services.follow
+    return services

@@ -1,6 +1,7 @@
 """The control API's operations on a running node. What changes is on disk before it is in force."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -23,6 +24,9 @@ from fwnode.keys import StreamKey
 from fwnode.network import Change
 from fwnode.node import Node
 from fwnode.observe.probe import process_usage
+from fwnode.promise.holds import EVERYBODY, FOREVER, Holds
+from fwnode.promise.model import PromiseView
+from fwnode.promise.service import Keeping
 from fwnode.replication.model import TreeList
 from fwnode.store import Database
 from media.track.stream import Stream
@@ -51,8 +55,9 @@ class ApiFailure(Exception):
 class Api:
     """Handlers of fwnode.admin.routes, by operation. Each raises ApiFailure or StoreError."""
 
-    def __init__(self, node: Node, database: Database) -> None:
+    def __init__(self, node: Node, database: Database, keeping: Keeping) -> None:
         self._node = node
+        self._keeping = keeping
         self._database = database
         self._turn = trio.Lock()  # one change of the network at a time
         self._opinions = trio.CapacityLimiter(OPINIONS)
@@ -131,6 +136,23 @@ class Api:
             raise ApiFailure(409, "made_elsewhere", f"the key {key.id} was made on {where}: {advice}")
         await self._change(lambda: node.network.revoke_key(key.digest))
         node.accept(other for other in node.keyring.foreign() if other.name != key.name)
+
+    async def get_promise(self) -> PromiseView:
+        """What is promised and used."""
+        return self._node.promise_view()
+
+    async def drain(self, body: views.DrainRequest) -> PromiseView:
+        """Let nobody new in, and have who is here go elsewhere."""
+        holds = self._node.promise.holds
+        return await self._keeping.hold(holds.drained(body.roles or EVERYBODY, _until(body.for_s)))
+
+    async def pause(self, body: views.PauseRequest) -> PromiseView:
+        """Let nobody new in."""
+        return await self._keeping.hold(self._node.promise.holds.paused(_until(body.for_s)))
+
+    async def resume(self) -> PromiseView:
+        """End drain and pause."""
+        return await self._keeping.hold(Holds())
 
     async def get_config(self) -> views.ConfigView:
         """Every setting in force."""
@@ -219,7 +241,7 @@ class Api:
             name=node.config.name,
             version=__version__,
             pid=usage.pid,
-            state="draining" if node.draining else "ready",
+            state=node.state,
             started_unix_s=node.started_unix_s,
             uptime_s=round(node.reactor.now() - node.started_at, 3),
             data_dir=node.config.data_dir,
@@ -239,7 +261,13 @@ class Api:
             cpu_s=usage.cpu_s,
             edges=node.edges,
             workers=node.crew.status(),
+            promise=node.promise_view(),
         )
+
+
+def _until(for_s: float | None) -> float:
+    """The end of a hold that begins now."""
+    return FOREVER if for_s is None else time.time() + for_s
 
 
 @contextlib.contextmanager

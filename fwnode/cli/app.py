@@ -11,12 +11,15 @@ from fwnode.cli import (
     config,
     devices,
     doctor,
+    drain,
     geoip,
     invite,
     join,
     key,
     leave,
+    pause,
     peers,
+    resume,
     revoke,
     run,
     speedtest,
@@ -41,6 +44,9 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("streams")(streams.streams)
+app.command("drain")(drain.drain)
+app.command("pause")(pause.pause)
+app.command("resume")(resume.resume)
 app.command("peers")(peers.peers)
 app.command("speedtest")(speedtest.speedtest)
 app.command("doctor")(doctor.doctor)

@@ -6,6 +6,7 @@ counted into the streams here, so that whoever looks at the agent sees all viewe
 
 from collections.abc import Callable
 
+from fwnode.promise.door import Lent
 from fwnode.workers.crew import Worker
 from fwnode.workers.vouchers import Vouchers
 from fwnode.workers.wire import (
@@ -16,6 +17,7 @@ from fwnode.workers.wire import (
     Catalog,
     Drain,
     Entry,
+    Lend,
     Poster,
     Ready,
     Refused,
@@ -68,6 +70,7 @@ class Lending:
         self.links: dict[WorkerLink, None] = {}
         self.draining = False
         self._told = b""
+        self.lent = encode(Lend(Lent()))
         streams.subscribe(self._changed)
 
     def catalog(self) -> bytes:
@@ -92,6 +95,14 @@ class Lending:
         frame = encode(message)
         for link in tuple(self.links):
             link.send(frame)
+
+    def lend(self, lent: Lent) -> None:
+        """What each worker may do by itself."""
+        frame = encode(Lend(lent))
+        if frame != self.lent:
+            self.lent = frame
+            for link in tuple(self.links):
+                link.send(frame)
 
     def drain(self) -> None:
         """The node is about to stop."""
@@ -131,6 +142,7 @@ class WorkerLink:
         self._last_number = 0
         self._posters: dict[int, _PosterReply] = {}
         self.send(encode(start))
+        self.send(lending.lent)  # before anybody is let in
         self.send(lending.catalog())
         if lending.draining:
             self.send(encode(Drain()))

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from fwnode.delivery import DeliverySettings
+from fwnode.promise.door import Lent
 from media.deliver.poster.wire import JPEG_MAX_BYTES
 from media.errors import WireError
 from media.track.registry import STREAMS_MAX
@@ -99,6 +100,12 @@ class Whole(msgspec.Struct, array_like=True, frozen=True, tag=8):
     """The subscription has all that there was when it began."""
 
     number: Number
+
+
+class Lend(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """Whom the worker may let in from now on; said each time that it changes."""
+
+    lent: Lent
 
 
 class Ready(msgspec.Struct, array_like=True, frozen=True, tag=16):
@@ -188,7 +195,7 @@ class Media(NamedTuple):
     data: bytes
 
 
-ToWorker: TypeAlias = Start | Catalog | Asked | Refused | Poster | Drain | Renew | Whole
+ToWorker: TypeAlias = Start | Catalog | Asked | Refused | Poster | Drain | Renew | Whole | Lend
 ToAgent: TypeAlias = Ready | Subscribe | Unsubscribe | Ask | AskPoster | Report
 Message = TypeVar("Message")
 

@@ -52,6 +52,24 @@ class Attendance(Protocol):
     def sweep(self, now: float) -> None: ...
 
 
+class Door(Protocol):
+    """Who is let in; asked before anything of a stream is sent to a viewer that is new."""
+
+    def ask(self, stream: Stream, session: str, now: float) -> tuple[str, int] | None:
+        """None: come in. Else why not, as a sentence, and after how many seconds to ask again.
+
+        `session` tells viewers by HLS apart, which come with each request anew; else it is empty.
+        """
+        ...
+
+
+class OpenDoor:
+    """Lets everybody in."""
+
+    def ask(self, stream: Stream, session: str, now: float) -> tuple[str, int] | None:
+        return None
+
+
 class Live:
     """Answers GET below /live/."""
 
@@ -65,11 +83,13 @@ class Live:
         put_file: PutFile,
         call_at: CallAt,
         audience: Attendance | None = None,
+        door: Door | None = None,
     ) -> None:
         """`window_us` is the length of media playlists; for `put_file` see HlsStream.
 
-        `audience` is told of viewers by HLS; without it they are counted here.
+        `audience` is told of viewers by HLS; without it they are counted here. `door` None: all may come.
         """
+        self._door: Door = OpenDoor() if door is None else door
         self.audience: Attendance = Audience() if audience is None else audience
         self._streams = streams
         self._feeds = feeds
@@ -109,7 +129,10 @@ class Live:
         if file != "index.m3u8":
             _held(reply, hls.object(track, file, reply.send, request.now))
             return
-        self._seen(hls.stream, request)
+        session = _session(request)
+        if self._turn_away(hls.stream, session, request, reply):
+            return
+        self.audience.seen(hls.stream, session, request.now)
         directives: Directives | Response = ANY_PLAYLIST
         if request.query_text:
             query = request.query
@@ -124,13 +147,20 @@ class Live:
         if hls is None:
             reply.send(NO_STREAM)
             return
+        if self._turn_away(hls.stream, _session(request), request, reply):
+            return
         token = request.query_text if request.query("token") is not None else ""
         query = f"?{token}" if token and len(token) <= TOKEN_QUERY_MAX and '"' not in token else ""
         _held(reply, hls.multivariant(query, reply.send, request.now))
 
-    def _seen(self, stream: Stream, request: Request) -> None:
-        session = request.header(b"cmcd-session") or request.header(b"user-agent")
-        self.audience.seen(stream, f"{request.peer_host} {session}", request.now)
+    def _turn_away(self, stream: Stream, session: str, request: Request, reply: Reply) -> bool:
+        """Whether the viewer was not let in; it is answered then."""
+        refusal = self._door.ask(stream, session, request.now)
+        if refusal is None:
+            return False
+        text, retry_s = refusal
+        reply.send(plain_error(503, text, headers=(("Retry-After", str(retry_s)),)))
+        return True
 
     def _hls_of(self, name: str, now: float) -> HlsStream | None:
         hls = self._hls.get(name)
@@ -172,6 +202,8 @@ class Live:
         if stream is None or stream.state is StreamState.ENDED:
             reply.send(NO_STREAM)
             return
+        if self._turn_away(stream, "", request, reply):
+            return
         try:
             feed = self._feeds.of(stream, form, FORMATS[form])
         except Refused as refused:
@@ -182,17 +214,30 @@ class Live:
         self._follow(feed, viewer, sink, form)
 
     def _websocket(self, request: Request, reply: Reply, name: str) -> None:
+        stream = self._streams.find(name, request.now)
+        live = stream is not None and stream.state in (StreamState.LIVE, StreamState.LINGERING)
+        if live and stream is not None and self._turn_away(stream, "", request, reply):
+            return
         sink = reply.websocket()
         if sink is None:
             return
-        stream = self._streams.find(name, request.now)
-        if stream is not None and stream.state in (StreamState.LIVE, StreamState.LINGERING):
+        if live and stream is not None:
             self._join_socket(stream, sink)
         else:
             SocketWait(self, name, sink, request.now, self._streams, self._call_at)
 
     def _join_socket(self, stream: Stream, sink: WebSocketSink) -> None:
         self._follow(self._feeds.of(stream, "ws", SocketMuxer), SocketViewer(sink), sink, "ws")
+
+    def _join_late(self, stream: Stream, sink: WebSocketSink, now: float) -> None:
+        """The stream that a WebSocket waited for has begun."""
+        refusal = self._door.ask(stream, "", now)
+        if refusal is None:
+            self._join_socket(stream, sink)
+        else:
+            sink.on_close = None
+            sink.send(_end(refusal[0]))
+            sink.close()
 
     def _follow(self, feed: Feed, viewer: "ProgressiveViewer | SocketViewer", sink: Sink, form: str) -> None:
         feed.stream.viewer_came(form)
@@ -236,7 +281,7 @@ class SocketWait:
         self._timer.cancel()
         stream = self._streams.get(self._name)
         assert stream is not None
-        self._live._join_socket(stream, self._sink)
+        self._live._join_late(stream, self._sink, now)
 
     def _too_long(self, now: float) -> None:
         self._cancel()
@@ -321,6 +366,12 @@ def _end(reason: str) -> bytes:
 
 def _text(message: dict[str, object]) -> bytes:
     return websocket_frame(msgspec.json.encode(message), opcode=Opcode.TEXT)
+
+
+def _session(request: Request) -> str:
+    """What tells a viewer by HLS from others."""
+    session = request.header(b"cmcd-session") or request.header(b"user-agent")
+    return f"{request.peer_host} {session}"
 
 
 def _held(reply: Reply, wait: Wait | None) -> None:

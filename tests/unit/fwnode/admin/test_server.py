@@ -35,6 +35,7 @@ from fwnode.replication.model import (
     TreeNode,
     UplinkView,
 )
+from fwnode.promise.service import Keeping
 from fwnode.store import Database
 from media.ingest.gate import PublishRequest
 from media.net.reactor import Reactor
@@ -141,7 +142,7 @@ class Client:
         self.node = Node(
             loaded, self.network, self.ring, streams, gate, self.reactor, self.reactor.now(), 10**9
         )
-        api = Api(self.node, self.database)
+        api = Api(self.node, self.database, Keeping(self.node, self.database))
         self.feed = Feed(streams, api.snapshot)
         streams.subscribe(self.feed.stream_changed)
         access = Access(needs_password=bool(loaded.admin_password_hash), token=TOKEN, memory_key=b"k" * 32)
