@@ -183,7 +183,7 @@ ROUTES = (
     Route(
         "POST",
         "/promise/drain",
-        "drain",
+        "drain_node",
         "Let nobody new in, have who is here go elsewhere; again: with another end. Lasts over a restart.",
         PromiseView,
         body=views.DrainRequest,
@@ -192,13 +192,13 @@ ROUTES = (
     Route(
         "POST",
         "/promise/pause",
-        "pause",
+        "pause_node",
         "Let no viewers and nodes in that are new; who is here stays. Lasts over a restart.",
         PromiseView,
         body=views.PauseRequest,
         errors=HELD,
     ),
-    Route("POST", "/promise/resume", "resume", "End drain and pause.", PromiseView, errors=STORAGE),
+    Route("POST", "/promise/resume", "resume_node", "End drain and pause.", PromiseView, errors=STORAGE),
     Route("GET", "/config", "get_config", "Every setting in force; secrets are masked.", views.ConfigView),
 )
 EVERY_ERROR = {

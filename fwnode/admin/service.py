@@ -141,16 +141,16 @@ class Api:
         """What is promised and used."""
         return self._node.promise_view()
 
-    async def drain(self, body: views.DrainRequest) -> PromiseView:
+    async def drain_node(self, body: views.DrainRequest) -> PromiseView:
         """Let nobody new in, and have who is here go elsewhere."""
         holds = self._node.promise.holds
         return await self._keeping.hold(holds.drained(body.roles or EVERYBODY, _until(body.for_s)))
 
-    async def pause(self, body: views.PauseRequest) -> PromiseView:
+    async def pause_node(self, body: views.PauseRequest) -> PromiseView:
         """Let nobody new in."""
         return await self._keeping.hold(self._node.promise.holds.paused(_until(body.for_s)))
 
-    async def resume(self) -> PromiseView:
+    async def resume_node(self) -> PromiseView:
         """End drain and pause."""
         return await self._keeping.hold(Holds())
 

@@ -33,6 +33,7 @@ Passphrase = Annotated[
         description=f"At least {PASSPHRASE_CHARACTERS_MIN} characters.", max_length=PASSPHRASE_CHARACTERS_MAX
     ),
 ]
+HoldTime = Annotated[float, Described(gt=0, le=HOLD_S_MAX)]
 USUAL_ROLES = tuple(sorted(Terms().roles))
 
 
@@ -279,17 +280,13 @@ class DrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roles: Annotated[
         list[HoldRole], Described(description="None: all of them.", max_length=len(EVERYBODY))
     ] = []
-    for_s: Annotated[
-        float | None, Described(description="Null: until it is resumed.", gt=0, le=HOLD_S_MAX)
-    ] = None
+    for_s: Annotated[HoldTime | None, Described(description="Null: until it is resumed.")] = None
 
 
 class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long nobody new is let in."""
 
-    for_s: Annotated[
-        float | None, Described(description="Null: until it is resumed.", gt=0, le=HOLD_S_MAX)
-    ] = None
+    for_s: Annotated[HoldTime | None, Described(description="Null: until it is resumed.")] = None
 
 
 class ApiError(msgspec.Struct, frozen=True):

@@ -44,7 +44,7 @@ class Crowd:
         self._hls: dict[tuple[str, str], float] = {}  # stream and session: asked last
         self._by_hls: dict[str, int] = {}  # how many of them each stream has
         self._bursts: deque[tuple[float, int]] = deque()  # until when it counts, bits
-        self._burst_bits = 0
+        self._past_bits = 0
         self._peaks: dict[str, float] = {}  # bitrates of streams, slow to fall
         self._looked_at = 0.0
         self._sent: deque[tuple[float, int]] = deque()
@@ -61,15 +61,15 @@ class Crowd:
         self._hls[key] = now
         return True
 
-    def come(self, stream: str, session: str, burst_bits: int, now: float) -> None:
+    def come(self, stream: str, session: str, past_bits: int, now: float) -> None:
         """A viewer was let in; by HLS with its session, else it is counted by its stream from now on."""
         if session and not self.full:
             if (stream, session) not in self._hls:
                 self._by_hls[stream] = self._by_hls.get(stream, 0) + 1
             self._hls[stream, session] = now
-        if burst_bits:
-            self._bursts.append((now + MEAN_S, burst_bits))
-            self._burst_bits += burst_bits
+        if past_bits:
+            self._bursts.append((now + MEAN_S, past_bits))
+            self._past_bits += past_bits
 
     @property
     def full(self) -> bool:
@@ -110,18 +110,18 @@ class Crowd:
         return round(ASSUMED_BPS * MARGIN)
 
     @staticmethod
-    def need_bps(bps: int, burst_bits: int) -> int:
+    def need_bps(bps: int, past_bits: int) -> int:
         """What room one more needs, that is sent so much of the past."""
-        return bps + round(burst_bits / MEAN_S)
+        return bps + round(past_bits / MEAN_S)
 
     def reserved_bps(self, now: float) -> int:
         """What all who are in take, with what they are sent of the past."""
         while self._bursts and self._bursts[0][0] <= now:
-            self._burst_bits -= self._bursts.popleft()[1]
+            self._past_bits -= self._bursts.popleft()[1]
         total = 0
         for watched in self._streams:
             connected = sum(count for protocol, count in watched.viewers.items() if protocol != HLS)
             count = connected + max(watched.viewers.get(HLS, 0), self._by_hls.get(watched.name, 0))
             if count:
                 total += count * self.viewer_bps(watched)
-        return total + round(self._burst_bits / MEAN_S)
+        return total + round(self._past_bits / MEAN_S)

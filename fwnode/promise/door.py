@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from fwnode.promise.model import Refusal, Why
 from fwnode.promise.promise import DRAINS, Promise, behind_bits
+from media.deliver.live import ALLOWED, Entry
 from media.errors import Refused
 from media.track.registry import Streams
 from media.track.stream import Stream
@@ -31,17 +32,22 @@ class PromiseDoor:
         self._streams = streams
         self._now = now
 
-    def ask(self, stream: Stream, session: str, now: float) -> tuple[str, int] | None:
-        """Let a viewer in, or say why not."""
+    def ask(self, stream: Stream, session: str, now: float) -> Entry:
+        """Let a viewer in, or say why not. Where there is just room for it, it gets nothing of the past."""
+        promise, foreign = self._promise, stream.replicated
         past = self._past_bits(stream, hls=bool(session))
-        refusal = self._promise.admit(stream, session, past, now, foreign=stream.replicated)
-        return None if refusal is None else (refusal.text, refusal.retry_s)
+        if not session and promise.is_tight(stream, past, now):
+            refusal = promise.admit(stream, "", 0, now, foreign=foreign)
+            return Entry(past=False) if refusal is None else Entry(refusal.text, refusal.retry_s)
+        refusal = promise.admit(stream, session, past, now, foreign=foreign)
+        return ALLOWED if refusal is None else Entry(refusal.text, refusal.retry_s)
 
     def admit_player(self, stream: Stream, now: float) -> None:
         """The same for a player by RTMP; raises Refused."""
-        refusal = self.ask(stream, "", now)
+        past = self._past_bits(stream, hls=False)
+        refusal = self._promise.admit(stream, "", past, now, foreign=stream.replicated)
         if refusal is not None:
-            raise Refused(f"{refusal[0]}: try again in {refusal[1]} s, or another node")
+            raise Refused(f"{refusal.text}: try again in {refusal.retry_s} s, or another node")
 
     def may_admit(self, stream: str, session: str = "") -> str:
         """Why a viewer would be turned away now, "" when it would be let in; for model.Door.

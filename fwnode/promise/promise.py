@@ -103,7 +103,7 @@ class Promise:
             return Refusal(Why.VOLUME, text, RETRY_MAX_S)
         return None
 
-    def why_not(self, stream: str, bps: int, burst_bits: int, now: float, *, foreign: bool) -> Refusal | None:
+    def why_not(self, stream: str, bps: int, past_bits: int, now: float, *, foreign: bool) -> Refusal | None:
         """Why a viewer of such a stream is not let in; `foreign`: other nodes publish it."""
         closed = self.closed()
         if closed is not None:
@@ -111,13 +111,20 @@ class Promise:
         if foreign and not self.terms.allows(stream):
             return Refusal(Why.STREAM, f"this node's owner does not serve {stream} for others", RETRY_MAX_S)
         budget_bps = self.budget_bps
-        if budget_bps and self.taken_bps(now) + self.crowd.need_bps(bps, burst_bits) > budget_bps:
+        if budget_bps and not self._has_room(bps, past_bits, now):
             text = (
                 f"this node's uplink is full: its owner gives {budget_bps / BITS_PER_MBIT:g} Mb/s, and one "
                 f"viewer more of {stream} takes {bps / BITS_PER_MBIT:.1f}"
             )
             return Refusal(Why.UPLINK, text, RETRY_S)
         return None
+
+    def is_tight(self, stream: Watched, past_bits: int, now: float) -> bool:
+        """Whether what a viewer would be sent of the past does not fit into the uplink's budget."""
+        return bool(self.budget_bps) and not self._has_room(self.crowd.viewer_bps(stream), past_bits, now)
+
+    def _has_room(self, bps: int, past_bits: int, now: float) -> bool:
+        return self.taken_bps(now) + self.crowd.need_bps(bps, past_bits) <= self.budget_bps
 
     def admit(
         self, stream: Watched, session: str, behind_bits: int, now: float, *, foreign: bool

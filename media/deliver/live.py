@@ -6,7 +6,7 @@ except on a WebSocket, which may wait for the stream to begin.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -52,11 +52,22 @@ class Attendance(Protocol):
     def sweep(self, now: float) -> None: ...
 
 
+class Entry(NamedTuple):
+    """Whether a viewer is let in."""
+
+    refusal: str = ""  # why not, as a sentence; empty: it may come
+    retry_s: int = 0  # after which to ask again
+    past: bool = True  # it may be sent the picture at once, what followed the last keyframe
+
+
+ALLOWED = Entry()
+
+
 class Door(Protocol):
     """Who is let in; asked before anything of a stream is sent to a viewer that is new."""
 
-    def ask(self, stream: Stream, session: str, now: float) -> tuple[str, int] | None:
-        """None: come in. Else why not, as a sentence, and after how many seconds to ask again.
+    def ask(self, stream: Stream, session: str, now: float) -> Entry:
+        """Whether it may come.
 
         `session` tells viewers by HLS apart, which come with each request anew; else it is empty.
         """
@@ -66,8 +77,8 @@ class Door(Protocol):
 class OpenDoor:
     """Lets everybody in."""
 
-    def ask(self, stream: Stream, session: str, now: float) -> tuple[str, int] | None:
-        return None
+    def ask(self, stream: Stream, session: str, now: float) -> Entry:
+        return ALLOWED
 
 
 class Live:
@@ -130,7 +141,7 @@ class Live:
             _held(reply, hls.object(track, file, reply.send, request.now))
             return
         session = _session(request)
-        if self._turn_away(hls.stream, session, request, reply):
+        if not self._admit(hls.stream, session, request, reply):
             return
         self.audience.seen(hls.stream, session, request.now)
         directives: Directives | Response = ANY_PLAYLIST
@@ -147,20 +158,19 @@ class Live:
         if hls is None:
             reply.send(NO_STREAM)
             return
-        if self._turn_away(hls.stream, _session(request), request, reply):
+        if not self._admit(hls.stream, _session(request), request, reply):
             return
         token = request.query_text if request.query("token") is not None else ""
         query = f"?{token}" if token and len(token) <= TOKEN_QUERY_MAX and '"' not in token else ""
         _held(reply, hls.multivariant(query, reply.send, request.now))
 
-    def _turn_away(self, stream: Stream, session: str, request: Request, reply: Reply) -> bool:
-        """Whether the viewer was not let in; it is answered then."""
-        refusal = self._door.ask(stream, session, request.now)
-        if refusal is None:
-            return False
-        text, retry_s = refusal
-        reply.send(plain_error(503, text, headers=(("Retry-After", str(retry_s)),)))
-        return True
+    def _admit(self, stream: Stream, session: str, request: Request, reply: Reply) -> Entry | None:
+        """How the viewer is let in; None, and it is answered, when it is not."""
+        entry = self._door.ask(stream, session, request.now)
+        if not entry.refusal:
+            return entry
+        reply.send(plain_error(503, entry.refusal, headers=(("Retry-After", str(entry.retry_s)),)))
+        return None
 
     def _hls_of(self, name: str, now: float) -> HlsStream | None:
         hls = self._hls.get(name)
@@ -202,7 +212,8 @@ class Live:
         if stream is None or stream.state is StreamState.ENDED:
             reply.send(NO_STREAM)
             return
-        if self._turn_away(stream, "", request, reply):
+        entry = self._admit(stream, "", request, reply)
+        if entry is None:
             return
         try:
             feed = self._feeds.of(stream, form, FORMATS[form])
@@ -211,35 +222,38 @@ class Live:
             return
         sink = reply.stream(CONTENT_TYPES[form], (("Cache-Control", "no-store"),))
         viewer = ProgressiveViewer(sink, same_header_only=form != "ts")
-        self._follow(feed, viewer, sink, form)
+        self._follow(feed, viewer, sink, form, past=entry.past)
 
     def _websocket(self, request: Request, reply: Reply, name: str) -> None:
         stream = self._streams.find(name, request.now)
         live = stream is not None and stream.state in (StreamState.LIVE, StreamState.LINGERING)
-        if live and stream is not None and self._turn_away(stream, "", request, reply):
+        entry = self._admit(stream, "", request, reply) if live and stream is not None else ALLOWED
+        if entry is None:
             return
         sink = reply.websocket()
         if sink is None:
             return
         if live and stream is not None:
-            self._join_socket(stream, sink)
+            self._join_socket(stream, sink, past=entry.past)
         else:
             SocketWait(self, name, sink, request.now, self._streams, self._call_at)
 
-    def _join_socket(self, stream: Stream, sink: WebSocketSink) -> None:
-        self._follow(self._feeds.of(stream, "ws", SocketMuxer), SocketViewer(sink), sink, "ws")
+    def _join_socket(self, stream: Stream, sink: WebSocketSink, *, past: bool) -> None:
+        self._follow(self._feeds.of(stream, "ws", SocketMuxer), SocketViewer(sink), sink, "ws", past=past)
 
     def _join_late(self, stream: Stream, sink: WebSocketSink, now: float) -> None:
         """The stream that a WebSocket waited for has begun."""
-        refusal = self._door.ask(stream, "", now)
-        if refusal is None:
-            self._join_socket(stream, sink)
+        entry = self._door.ask(stream, "", now)
+        if not entry.refusal:
+            self._join_socket(stream, sink, past=entry.past)
         else:
             sink.on_close = None
-            sink.send(_end(refusal[0]))
+            sink.send(_end(entry.refusal))
             sink.close()
 
-    def _follow(self, feed: Feed, viewer: "ProgressiveViewer | SocketViewer", sink: Sink, form: str) -> None:
+    def _follow(
+        self, feed: Feed, viewer: "ProgressiveViewer | SocketViewer", sink: Sink, form: str, *, past: bool
+    ) -> None:
         feed.stream.viewer_came(form)
 
         def gone(now: float) -> None:
@@ -247,7 +261,7 @@ class Live:
             feed.leave(viewer)
 
         sink.on_close = gone
-        feed.join(viewer)
+        feed.join(viewer, past=past)
 
 
 class SocketMuxer(Mp4Muxer):

@@ -205,10 +205,8 @@ class Stream:
     def viewer_bps(self) -> int:
         """What one viewer takes at most: the largest track of each kind; 0 until it is known."""
         largest: dict[Kind, int] = {}
-        for track_id, rate in self._rates.items():
-            track = self._described.get(track_id)
-            if track is not None:
-                largest[track.kind] = max(rate.bitrate_bps, largest.get(track.kind, 0))
+        for track_id, track in self._described.items():
+            largest[track.kind] = max(self._rates[track_id].bitrate_bps, largest.get(track.kind, 0))
         return sum(largest.values())
 
     @property

@@ -26,6 +26,7 @@ from fwnode.keys import Keyring, StreamKey
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.password import hash_password
+from fwnode.promise.service import Keeping
 from fwnode.replication.model import (
     Counters,
     EdgeView,
@@ -35,7 +36,6 @@ from fwnode.replication.model import (
     TreeNode,
     UplinkView,
 )
-from fwnode.promise.service import Keeping
 from fwnode.store import Database
 from media.ingest.gate import PublishRequest
 from media.net.reactor import Reactor

@@ -11,6 +11,8 @@ import trio
 import trio.testing
 
 from fwnode.peering.load import carried_streams
+from fwnode.promise.promise import Kept, Promise
+from fwnode.promise.terms import Terms
 from fwnode.replication.copy import IDLE_S, LOST_S
 from fwnode.replication.fetching.client import DEAD_S
 from fwnode.replication.giving.service import (
@@ -108,8 +110,9 @@ class Node:
             streams=self.streams,
             reactor=SimpleNamespace(now=trio.current_time, bytes_out=0),
             network=SimpleNamespace(node_key=self.key),
-            config=SimpleNamespace(hls=SimpleNamespace(window_s=6.0), uplink_mbps=network.uplink_mbps),
+            config=SimpleNamespace(hls=SimpleNamespace(window_s=6.0)),
             gate=SimpleNamespace(refusal=None),
+            promise=Promise(Terms(round(network.uplink_mbps * 1e6)), (), Kept()),
             published_elsewhere=None,
             draining=False,
             bytes_out=0,
@@ -448,9 +451,9 @@ def set_budget(node: Node, streams: float) -> None:
     """An uplink with room for so many of the stream."""
     stream = node.streams.get(STREAM)
     assert stream is not None and stream.bitrate_bps
-    node.replication._giving.uplink.budget_bps = round(
-        streams * stream.bitrate_bps * 1.3
-    )  # what is said beside it
+    budget_bps = round(streams * stream.bitrate_bps * 1.3)  # with what is said beside it
+    node.parts.promise.terms = Terms(budget_bps)
+    node.replication._giving.uplink.budget_bps = budget_bps
 
 
 def test_with_room_for_one_the_second_edge_is_fed_by_the_first() -> None:
