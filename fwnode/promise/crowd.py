@@ -16,7 +16,7 @@ MARGIN = 1.05  # heads of containers, messages and HTTP: 2 % and 4 % measured at
 HLS = "hls"
 HLS_GONE_S = 15.0  # a viewer that asked for no playlist for so long went; as media.deliver.audience has it
 HLS_VIEWERS_MAX = 50_000  # remembered, as many as an audience counts
-FORGET_SHARE = 0.01  # a second of what a bitrate was above what it is: a scene's peaks come again
+FORGET_SHARE = 0.05  # of a bitrate's peak, with each that is measured anew: a scene's peaks come again
 HLS_BEHIND_TARGETS = 3  # target durations that a player fetches at once (RFC 8216bis 4.4.3.8, HOLD-BACK)
 
 
@@ -45,8 +45,7 @@ class Crowd:
         self._by_hls: dict[str, int] = {}  # how many of them each stream has
         self._bursts: deque[tuple[float, int]] = deque()  # until when it counts, bits
         self._past_bits = 0
-        self._peaks: dict[str, float] = {}  # bitrates of streams, slow to fall
-        self._looked_at = 0.0
+        self._peaks: dict[str, tuple[int, float]] = {}  # bitrate of a stream now, and slow to fall
         self._sent: deque[tuple[float, int]] = deque()
         self._sent_bps = 0
 
@@ -88,12 +87,12 @@ class Crowd:
         (began, before), (ended, after) = self._sent[0], self._sent[-1]
         # Younger than the time of the mean: nothing left before.
         self._sent_bps = round(max(0, after - before) * BITS / max(MEAN_S, ended - began))
-        left = (1 - FORGET_SHARE) ** max(0.0, now - self._looked_at)
-        self._looked_at = now
-        self._peaks = {
-            stream.name: max(stream.viewer_bps, self._peaks.get(stream.name, 0) * left)
-            for stream in self._streams
-        }
+        self._peaks = {stream.name: self._peak(stream) for stream in self._streams}
+
+    def _peak(self, stream: Watched) -> tuple[int, float]:
+        """A stream that rests keeps what it had: nothing of it is measured, and it goes on."""
+        bps, (before, peak) = stream.viewer_bps, self._peaks.get(stream.name, (0, 0.0))
+        return bps, max(bps, peak if bps == before else peak * (1 - FORGET_SHARE))
 
     def sent_bps(self) -> int:
         """All that left, as the mean that is promised."""
@@ -101,7 +100,7 @@ class Crowd:
 
     def viewer_bps(self, stream: Watched) -> int:
         """What one viewer of it counts."""
-        bps = max(stream.viewer_bps, self._peaks.get(stream.name, 0))
+        bps = max(stream.viewer_bps, self._peaks.get(stream.name, (0, 0))[1])
         return round((bps or ASSUMED_BPS) * MARGIN)
 
     @property

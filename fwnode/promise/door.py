@@ -33,7 +33,7 @@ class PromiseDoor:
         self._now = now
 
     def ask(self, stream: Stream, session: str, now: float) -> Entry:
-        """Let a viewer in, or say why not. Where there is just room for it, it gets nothing of the past."""
+        """Let a viewer in, or say why not. One of the last that fit gets nothing of the past."""
         promise, foreign = self._promise, stream.replicated
         past = self._past_bits(stream, hls=bool(session))
         if not session and promise.is_tight(stream, past, now):

@@ -120,8 +120,9 @@ class Promise:
         return None
 
     def is_tight(self, stream: Watched, past_bits: int, now: float) -> bool:
-        """Whether what a viewer would be sent of the past does not fit into the uplink's budget."""
-        return bool(self.budget_bps) and not self._has_room(self.crowd.viewer_bps(stream), past_bits, now)
+        """Whether what a viewer would be sent of the past would take the place of the next one."""
+        two_bps = 2 * self.crowd.viewer_bps(stream)
+        return bool(self.budget_bps) and not self._has_room(two_bps, past_bits, now)
 
     def _has_room(self, bps: int, past_bits: int, now: float) -> bool:
         return self.taken_bps(now) + self.crowd.need_bps(bps, past_bits) <= self.budget_bps
