@@ -184,7 +184,7 @@ class Live:
             return None
         hls = self._hls[name] = HlsStream(stream, self._window_us, self._put_file, self._call_at, now)
         if self._sweeper is None:
-            self._sweeper = self._call_at(now + HLS_IDLE_S, self._sweep)
+            self._sweeper = self._call_at(now + HLS_IDLE_S / 4, self._sweep)
         return hls
 
     def _sweep(self, now: float) -> None:
