@@ -157,10 +157,17 @@ class Services:
 
     def follow(self) -> None:
         """Have what the operator holds in force: a drain that ends, and one for some roles only, too."""
-        node = self.node
-        drained = frozenset(node.promise.holds.drain)
-        if node.draining:
+        drained = frozenset(self.node.promise.holds.drain)
+        if self.node.draining:
             return
+        if drained != self._drained:
+            self._drain_roles(drained, drained - self._drained)
+            self._drained = drained
+        self.lend()
+
+    def _drain_roles(self, drained: frozenset[Role], new: frozenset[Role]) -> None:
+        """`new`: those who were not drained before, and are asked to go."""
+        node = self.node
         if Role.PUBLISHERS in drained:
             node.gate.drain(DRAINING)
         else:
@@ -168,12 +175,9 @@ class Services:
         self._http.site.draining = Role.VIEWERS in drained
         if node.replication is not None:
             node.replication.hold(closed=Role.EDGES in drained)
-        new = drained - self._drained
-        self._drained = drained
         for role, client in ((Role.PUBLISHERS, RtmpRole.PUBLISH), (Role.VIEWERS, RtmpRole.PLAY)):
             if role in new:
                 self._rtmp.request_reconnect("", PLEASE_GO, (client,))
-        self.lend()
 
     def lend(self) -> None:
         """Tell the workers what they may let in; often, as it changes with all that leaves."""
