@@ -35,6 +35,8 @@ class PromiseDoor:
     def ask(self, stream: Stream, session: str, now: float) -> Entry:
         """Let a viewer in, or say why not. One of the last that fit gets nothing of the past."""
         promise, foreign = self._promise, stream.replicated
+        if session and promise.crowd.has(stream.name, session, now):
+            return ALLOWED
         past = self._past_bits(stream, hls=bool(session))
         if not session and promise.is_tight(stream, past, now):
             refusal = promise.admit(stream, "", 0, now, foreign=foreign)
