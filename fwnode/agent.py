@@ -41,6 +41,7 @@ from fwnode.node import Node
 from fwnode.observe import log
 from fwnode.observe.journal import log_fault
 from fwnode.peering.server import bind_mesh
+from fwnode.promise.service import Keeping
 from fwnode.setting import OFF, split_addresses
 from fwnode.sharing.service import KeySharing
 from fwnode.store import Database, DataFolder, NodeFile, write_whole
@@ -118,8 +119,10 @@ class Agent:
             unix_us=lambda: time.time_ns() // 1000,
             random=random.Random(secrets.randbits(64)),  # noqa: S311 - RTMP handshake filler, no secret
             player_files=_player_files(),
+            kept=database.promise(),
         )
         self._node = self._services.node
+        self._keeping = Keeping(self._node, database)
         self._sharing = KeySharing(self._node, database)
         if network.membership is not None and config.mesh != OFF:
             # Before the mesh runs: a publisher that comes back with this node brings another node's key.
@@ -171,6 +174,7 @@ class Agent:
             with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self._reactor.run)
+                    self._keeping.look()  # a drain or a pause of before is in force before anybody comes
                     gc.freeze()  # what start-up made lives as long as the node: never look at it again
                     sys.stdout.write(greeting(self._node, first_key, _outward_host()))
                     sys.stdout.flush()
@@ -178,6 +182,7 @@ class Agent:
                     nursery.start_soon(self._serve_admin)
                     nursery.start_soon(self._take_part)
                     nursery.start_soon(self._keep_key_use)
+                    nursery.start_soon(self._keeping.run)
                     nursery.start_soon(self._report_findings)
                     nursery.start_soon(self._renew_certificate)
                     nursery.start_soon(
@@ -201,6 +206,7 @@ class Agent:
         except* Exception as group:
             structlog.get_logger().error("the node crashed", exc_info=group)
         await self._write_key_use()
+        await self._keeping.save()
         if failures:
             raise failures[0]
         return code
@@ -216,7 +222,7 @@ class Agent:
         # Starlette, Hypercorn and the metrics library take 0.4 s to import: not in the way of viewers.
         server = await trio.to_thread.run_sync(importlib.import_module, "fwnode.admin.server")
         assert self._admin_socket is not None
-        await server.serve_admin(self._node, self._database, self._admin_socket, self._token)
+        await server.serve_admin(self._node, self._database, self._admin_socket, self._token, self._keeping)
 
     async def _take_part(self) -> None:
         """Be a member of the network that this node is in, if it is in one."""

@@ -139,6 +139,38 @@ class Geoip(msgspec.Struct, frozen=True):
     license_key: Annotated[str, Detail("MaxMind licence key of that account.", secret=True)] = ""
 
 
+class Promise(msgspec.Struct, frozen=True):
+    """What the node's owner gives, beside the uplink. Whoever is in stays; it is about who is new."""
+
+    monthly_gb: Annotated[
+        float,
+        Detail(
+            "Most that the node sends in a month of local time; then nobody new is let in. 0: not limited.",
+            "GB",
+            0,
+            10_000_000,
+        ),
+    ] = 0.0
+    quiet: Annotated[
+        str,
+        Detail(
+            "Hours of local time in which no new viewers and nodes are let in; empty: none.", shape="hours"
+        ),
+    ] = ""
+    quiet_mbps: Annotated[
+        float,
+        Detail("The uplink's budget in quiet hours, when smaller; 0: as ever.", "Mb/s", 0, 100_000),
+    ] = 0.0
+    streams: Annotated[
+        str,
+        Detail(
+            "Streams of other nodes that this node serves and passes on; empty: all. Those that are "
+            "published here are always served.",
+            shape="stream patterns",
+        ),
+    ] = ""
+
+
 class Log(msgspec.Struct, frozen=True):
     """What is written to standard error."""
 
@@ -224,8 +256,8 @@ class Config(msgspec.Struct, frozen=True):
     uplink_mbps: Annotated[
         float,
         Detail(
-            "Most that the node sends, as a mean over 10 s: streams for other nodes stay within it, and "
-            "viewers come first; 0: not limited.",
+            "Most that the node sends, as a mean over 10 s: viewers and nodes beyond it are turned away; "
+            "0: not limited.",
             "Mb/s",
             0,
             100_000,
@@ -259,6 +291,7 @@ class Config(msgspec.Struct, frozen=True):
     relay: Relay = Relay()
     nat: Nat = Nat()
     geoip: Geoip = Geoip()
+    promise: Promise = Promise()
     log: Log = Log()
     origins: dict[str, str] = msgspec.field(default_factory=dict)  # key -> "file:line", variable or option
     warnings: tuple[str, ...] = ()
@@ -297,6 +330,7 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
     "relay": Relay,
     "nat": Nat,
     "geoip": Geoip,
+    "promise": Promise,
     "log": Log,
 }
 

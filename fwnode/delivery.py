@@ -8,7 +8,7 @@ import msgspec
 from media.bitstream.duration import frame_duration
 from media.container.feed import Feeds
 from media.deliver.http.router import Router
-from media.deliver.live import Attendance, Live, PosterSource
+from media.deliver.live import Attendance, Door, Live, PosterSource
 from media.deliver.routes import Pages, Shown, has_hls_script, public_router
 from media.net.store import MemoryFiles
 from media.track.registry import CallAt, RegistrySettings, Streams
@@ -44,6 +44,7 @@ def public_routes(
     ready: Callable[[], bool],
     audience: Attendance,
     steering: Steering,
+    door: Door | None = None,
 ) -> Router:
     """Every public address. `shown` is on the home page; for the others see Live and Pages."""
     live = Live(
@@ -54,6 +55,7 @@ def public_routes(
         put_file=MemoryFiles().put,
         call_at=call_at,
         audience=audience,
+        door=door,
     )
     files = settings.player_files
     pages = Pages(shown, node=settings.node, hls_script=has_hls_script(files), ready=ready)

@@ -13,10 +13,12 @@ from media.errors import Refused
 from media.ingest.gate import PlayRequest, PublishRequest
 from media.net.address import format_address
 from media.track.registry import Streams
-from media.track.stream import Source, Stream, Writer
+from media.track.stream import Source, Stream, StreamState, Writer
 
 DEFAULT_STREAM = "live"  # what a key for every stream publishes when no name is given
 AGENT_LENGTH_MAX = 120  # shown in tables and logs; strangers choose it
+STOPPING = "this node is stopping: publish again in a minute, or to another node"
+DRAINING = "this node takes no publishers now, as its operator drains it: publish to another node"
 SHOWN_LENGTH_MAX = 64  # of a refused name, in the sentence that refuses it
 
 
@@ -43,19 +45,28 @@ class NodeGate:
         self._reserved = reserved
         self._unix_us = unix_us
         self._on_refused = on_refused
-        self._draining = False
+        self._closed = ""
+        self._admit_player: Callable[[Stream, float], None] = lambda stream, now: None
         self.refused = 0
         self.refusal: Callable[[str, float], str] | None = None  # why a stream may not be published here now
 
-    def drain(self) -> None:
+    def drain(self, reason: str = STOPPING) -> None:
         """Accept no more publishers; those who play may come and go until the node stops."""
-        self._draining = True
+        self._closed = reason
+
+    def resume(self) -> None:
+        """Accept publishers again."""
+        self._closed = ""
+
+    def ask_of_players(self, admit: Callable[[Stream, float], None]) -> None:
+        """`admit` raises Refused for a player that may not come in."""
+        self._admit_player = admit
 
     def publish(self, request: PublishRequest, on_stop: Callable[[str], None], now: float) -> Writer:
         """The stream that the publisher's key gives it. Raises Refused with what to do about it."""
         try:
-            if self._draining:
-                raise Refused("this node is stopping: publish again in a minute, or to another node")
+            if self._closed:
+                raise Refused(self._closed)
             key, name = self._admit(request)
             if name in self._reserved:
                 raise Refused(f"'{name}' is the node's own test stream: choose another stream name")
@@ -79,7 +90,10 @@ class NodeGate:
 
     def play(self, request: PlayRequest, now: float) -> Stream | None:
         """The stream, when there is one of that name, here or on another node. Everybody may watch."""
-        return self._streams.find(request.stream, now)
+        stream = self._streams.find(request.stream, now)
+        if stream is not None and stream.state is not StreamState.ENDED:
+            self._admit_player(stream, now)
+        return stream
 
     def _admit(self, request: PublishRequest) -> tuple[StreamKey | None, str]:
         name, text = request.stream, request.key

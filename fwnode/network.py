@@ -43,6 +43,11 @@ Listener: TypeAlias = Callable[[], None]
 class RunningMesh(Protocol):
     """What is asked of a mesh that runs: `mesh.node.service.MeshNode`."""
 
+    @property
+    def bytes_out(self) -> int:
+        """Sent since it began."""
+        ...
+
     def peers(self) -> list[PeerView]: ...
 
     def status(self) -> MeshStatus: ...

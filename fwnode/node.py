@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from fwnode.config import Config
 from fwnode.gate import NodeGate
 from fwnode.keys import Keyring, StreamKey
 from fwnode.network import Network
+from fwnode.promise.model import Door, PromiseView, Why
+from fwnode.promise.promise import DRAINS, Kept, Promise
+from fwnode.promise.terms import Terms
 from fwnode.replication.model import Replicating
 from fwnode.steering.choosing import Choosing
 from fwnode.workers.crew import Crew, add
@@ -60,6 +63,9 @@ class Node:
     choosing: Choosing = dataclasses.field(default_factory=lambda: Choosing(lambda stream: False, ""))
     draining: bool = False
     replication: Replicating | None = None  # while the node takes part in a network
+    promise: Promise = dataclasses.field(default_factory=lambda: Promise(Terms(), (), Kept()))
+    door: Door | None = None  # who may watch here; for those who send viewers on
+    on_hold: Callable[[], None] = lambda: None  # what is held changed: it is to be in force
     published_elsewhere: Callable[[str], bool] | None = None  # set while in a network
 
     @property
@@ -105,6 +111,24 @@ class Node:
         if self.replication is not None:
             self.replication.drain()
 
+    @property
+    def state(self) -> Literal["ready", "draining", "paused"]:
+        """For people and programs."""
+        if self.draining or self.promise.holds.drain:
+            return "draining"
+        return "paused" if self.promise.holds.pause is not None else "ready"
+
+    @property
+    def standing(self) -> str:
+        """Why no viewers are to be sent here, by `fwnode.promise.model.Why`; "" when they may come."""
+        return Why.DRAINING.value if self.draining else self.promise.standing
+
+    def why_not(self, stream: str, session: str = "") -> str:
+        """Why a viewer of a stream would be turned away here now, "" when it would be let in."""
+        if self.draining:
+            return DRAINS
+        return self.door.may_admit(stream, session) if self.door is not None else ""
+
     def is_published_elsewhere(self, name: str) -> bool:
         """Whether another node of the network publishes a stream of that name."""
         return self.published_elsewhere is not None and self.published_elsewhere(name)
@@ -113,6 +137,37 @@ class Node:
     def bytes_out(self) -> int:
         """Sent since the start, by the workers too."""
         return self.reactor.bytes_out + self.crew.bytes_out
+
+    @property
+    def sent_bytes(self) -> int:
+        """The same with what left for other nodes."""
+        mesh = self.network.mesh
+        return self.bytes_out + (mesh.bytes_out if mesh is not None else 0)
+
+    def promise_view(self) -> PromiseView:
+        """What is promised and used."""
+        promise = self.promise
+        closed = promise.closed()
+        return PromiseView(
+            state=self.standing or "open",
+            reason=DRAINS if self.draining else closed.text if closed is not None else "",
+            drain=promise.holds.drain,
+            paused_until_unix_s=promise.holds.pause,
+            budget_bps=promise.budget_bps,
+            sent_bps=promise.crowd.sent_bps(),
+            taken_bps=promise.taken_bps(self.reactor.now()),
+            observed_bps=promise.observed_bps,
+            month=promise.volume.month,
+            month_bytes=promise.volume.used_bytes,
+            month_limit_bytes=promise.terms.month_bytes,
+            months=promise.months(),
+            quiet=str(promise.terms.quiet or ""),
+            streams=list(promise.terms.streams),
+            refused=dict(promise.refused),
+            viewers=self.viewers,
+            publishers=self.publishers,
+            edges=self.edges,
+        )
 
     def counts(self) -> Counts:
         """Of this process and its workers since the start; CPU and memory are the workers'."""

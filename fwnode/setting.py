@@ -8,7 +8,9 @@ import msgspec
 
 from fwnode.address import parse_address
 from fwnode.errors import ConfigError
+from fwnode.keys import is_stream_pattern
 from fwnode.password import is_password_hash
+from fwnode.promise.hours import parse_hours
 from media.transcode.ladder import parse_policy
 
 OFF = "off"  # the value of an address setting that binds nothing
@@ -37,6 +39,8 @@ class Detail(msgspec.Struct, frozen=True):
         "place",
         "password hash",
         "ladder",
+        "hours",
+        "stream patterns",
     ] = "text"
     option: bool = False  # has an option of `fwnode run` of its own
     secret: bool = False  # masked where settings are shown, refused on the command line
@@ -93,6 +97,8 @@ _ACCEPTED_SHAPES = {
     "place": 'degrees like "52.52,13.40", north and east positive',
     "ladder": 'a list like "720p@2500k, 480p@1200k" (sizes by the short side), "auto" or "off"',
     "password hash": "a line that `fwnode config password` printed",
+    "hours": 'local times like "23:00-07:00", or empty',
+    "stream patterns": "names of streams with * for anything, as a list or separated by commas",
 }
 
 
@@ -119,6 +125,8 @@ def checked(setting: Setting, value: object, origin: str) -> Any:
         value = _ladder_text(setting, value, origin)
     if setting.kind is float and type(value) is int:
         value = float(value)
+    if setting.detail.shape == "stream patterns" and isinstance(value, list):
+        value = ",".join(part if isinstance(part, str) and part else "?" for part in value)
     if type(value) is not setting.kind or not _within(setting, value):
         shown = "(hidden)" if setting.detail.secret else msgspec.json.encode(value, enc_hook=str).decode()
         raise ConfigError(f"{origin}: {setting.key} = {shown} must be {setting.accepted}")
@@ -139,6 +147,10 @@ def _within(setting: Setting, value: Any) -> bool:
         return all(map(_is_network, split_addresses(value)))
     if detail.shape == "urls":
         return len(split_addresses(value)) <= URLS_MAX and all(map(is_base_url, split_addresses(value)))
+    if detail.shape == "hours":
+        return not value or parse_hours(value) is not None
+    if detail.shape == "stream patterns":
+        return all(is_stream_pattern(part) for part in split_patterns(value))
     if detail.shape == "place":
         return not value or parse_place(value) is not None
     if detail.shape.startswith("address"):
@@ -160,6 +172,11 @@ def _ladder_text(setting: Setting, value: object, origin: str) -> object:
 
 def split_addresses(text: str) -> tuple[str, ...]:
     """The addresses of a setting of that shape."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def split_patterns(text: str) -> tuple[str, ...]:
+    """The patterns of a setting of that shape."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

@@ -23,6 +23,7 @@ import msgspec
 from fwnode import keys
 from fwnode.errors import StoreError
 from fwnode.keys import Keyring, StreamKey
+from fwnode.promise.promise import Kept
 
 DATABASE = "fwnode.db"
 LOCK = "fwnode.lock"
@@ -58,6 +59,7 @@ MIGRATIONS = (
     """,
 )
 NoticeKey: TypeAlias = tuple[bytes, int]  # author, slot
+PROMISE_FACT = "promise"
 FIRST_KEY_FACT = "first_key_unix_s"  # so that revoking every key does not bring one back
 
 
@@ -181,6 +183,21 @@ class Database:
                 "UPDATE stream_keys SET last_used_unix_s = ? WHERE id = ?",
                 [(unix_s, key_id) for key_id, unix_s in used.items()],
             )
+
+    def promise(self) -> Kept:
+        """What is held and was counted, as `keep_promise` was given it last."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT value FROM facts WHERE name = ?", (PROMISE_FACT,)).fetchone()
+        try:
+            return msgspec.json.decode(row[0], type=Kept) if row else Kept()
+        except msgspec.DecodeError as error:
+            raise StoreError(f"{self._path}: what is kept of the promise cannot be read: {error}") from None
+
+    def keep_promise(self, kept: Kept) -> None:
+        """What is to be so after a restart."""
+        with self._transaction() as connection:
+            value = msgspec.json.encode(kept).decode()
+            connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (PROMISE_FACT, value))
 
     def notices(self, network: bytes) -> list[bytes]:
         """What members of a network say, as `keep_notices` was given it."""

@@ -7,11 +7,15 @@ import msgspec
 
 from fwnode.config import Config
 from fwnode.delivery import DeliverySettings, public_routes
-from fwnode.gate import NodeGate
+from fwnode.gate import DRAINING, NodeGate
 from fwnode.keys import Keyring
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.journal import Journal
+from fwnode.promise.door import PromiseDoor, lent
+from fwnode.promise.holds import Role
+from fwnode.promise.promise import Kept, Promise
+from fwnode.promise.terms import terms_of
 from fwnode.setting import OFF, split_addresses
 from fwnode.steering.answers import Answers
 from fwnode.steering.choosing import Choosing
@@ -26,6 +30,7 @@ from media.container.feed import Feeds, FeedSettings
 from media.deliver.audience import Audience
 from media.deliver.http.service import HttpService
 from media.ingest.diagnosis.observer import Diagnosis
+from media.ingest.rtmp.model import Role as RtmpRole
 from media.ingest.rtmp.model import RtmpSettings
 from media.ingest.rtmp.sessions import RtmpSessions
 from media.net.reactor import Reactor
@@ -44,6 +49,8 @@ PUBLIC_LISTENERS = ("http", "https", "rtmp")
 DEMO_STREAM = "demo"
 RETAINED_SEGMENTS = 2  # after they left the playlist
 STOPPING = "this node is stopping"
+NOTHING_KEPT = Kept()
+PLEASE_GO = "this node is being drained: another one has room"
 
 
 def stream_settings(config: Config) -> RegistrySettings:
@@ -117,6 +124,7 @@ class Services:
         self.tls: TlsSettings | None = None  # of the https listener
         self._http = http
         self._rtmp = rtmp
+        self._drained: frozenset[Role] = frozenset()  # who was asked to go
 
     def listen(self, option: str) -> None:
         """Bind a public listener of PUBLIC_LISTENERS. Raises OSError with a useful text.
@@ -165,6 +173,37 @@ class Services:
         # To the same name: it may lead to another node by now.
         self._rtmp.request_reconnect("", STOPPING)
 
+    def follow(self) -> None:
+        """Have what the operator holds in force: a drain that ends, and one for some roles only, too."""
+        drained = frozenset(self.node.promise.holds.drain)
+        if self.node.draining:
+            return
+        if drained != self._drained:
+            self._drain_roles(drained, drained - self._drained)
+            self._drained = drained
+        self.lend()
+
+    def _drain_roles(self, drained: frozenset[Role], new: frozenset[Role]) -> None:
+        """`new`: those who were not drained before, and are asked to go."""
+        node = self.node
+        if Role.PUBLISHERS in drained:
+            node.gate.drain(DRAINING)
+        else:
+            node.gate.resume()
+        self._http.site.draining = Role.VIEWERS in drained
+        if node.replication is not None:
+            node.replication.hold(closed=Role.EDGES in drained)
+        for role, client in ((Role.PUBLISHERS, RtmpRole.PUBLISH), (Role.VIEWERS, RtmpRole.PLAY)):
+            if role in new:
+                self._rtmp.request_reconnect("", PLEASE_GO, (client,))
+
+    def lend(self) -> None:
+        """Tell the workers what they may let in; often, as it changes with all that leaves."""
+        node = self.node
+        if self.lending is not None:
+            now, workers = node.reactor.now(), node.config.workers
+            self.lending.lend(lent(node.promise, node.streams, workers, now, stopping=node.draining))
+
     def stop(self) -> None:
         """Say goodbye to who is still here; the reactor needs a moment to send it."""
         self._rtmp.shut_down(STOPPING, self.node.reactor.now())
@@ -185,8 +224,9 @@ def compose(
     unix_us: Callable[[], int],
     random: Random,
     player_files: Mapping[str, bytes],
+    kept: Kept = NOTHING_KEPT,
 ) -> Services:
-    """All parts of a node, listening nowhere yet. `unix_us` is the wall clock."""
+    """All parts of a node, listening nowhere yet. `unix_us` is the wall clock; `kept` of the promise."""
     streams = Streams(
         stream_settings(config), call_at=reactor.call_at, measure=frame_duration, observer=Diagnosis
     )
@@ -205,6 +245,10 @@ def compose(
     node.crew = Crew(config.workers)
     node.choosing = Choosing(lambda name: _is_here(streams, name), config.name)
     node.choosing.own_doors = Doors([url.rstrip("/").lower() for url in split_addresses(config.public_url)])
+    node.promise = Promise(terms_of(config), streams, kept)
+    node.promise.edges_bps = lambda: node.replication.edges_bps() if node.replication is not None else 0
+    node.door = door = PromiseDoor(node.promise, streams, reactor.now)
+    gate.ask_of_players(door.admit_player)
     feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)
@@ -222,9 +266,10 @@ def compose(
         node.posters,
         reactor.call_at,
         shown=streams,
-        ready=lambda: not node.draining,
+        ready=lambda: not (node.draining or node.promise.draining_viewers),
         audience=audience,
         steering=answers,
+        door=door,
     )
     http = HttpService(reactor, node.router)
     http.site.on_refused = journal.request_refused
@@ -235,7 +280,9 @@ def compose(
         lending.consult = lambda message, now: consult(answers, message, now)
     capacity = StreamsAtMost(config.transcode.streams)
     transcoder = Transcoder(streams, transcode_settings(config), capacity, unix_us)
-    return Services(node, journal, http, rtmp, worker_start(config, delivery), lending, transcoder)
+    services = Services(node, journal, http, rtmp, worker_start(config, delivery), lending, transcoder)
+    node.on_hold = services.follow
+    return services
 
 
 def _is_here(streams: Streams, name: str) -> bool:

@@ -7,6 +7,7 @@ import msgspec
 
 from fwnode import __version__
 from fwnode.admin import views
+from fwnode.promise.model import PromiseView
 from fwnode.replication.model import TreeList
 from fwnode.steering.model import ExplainView, SteeringView
 from mesh.node.model import MeshStatus, SecondOpinion
@@ -44,6 +45,7 @@ NO_STREAM = {404: "There is no stream of that name."}
 NO_KEY = {404: "There is no key of that id."}
 FOREIGN_KEY = {409: "It was made elsewhere and this node may not revoke it, or several nodes have that id."}
 STORAGE = {503: "The data folder cannot be written; nothing was changed."}
+HELD = {400: "The body cannot be used."} | STORAGE
 REFUSED = {400: "The body cannot be used.", 409: "The network's rules or this node's place in it forbid it."}
 
 ROUTES = (
@@ -186,6 +188,32 @@ ROUTES = (
             "protocol": "What it needs: http, https, rtmp or rtmps; http when it is left out.",
         },
     ),
+    Route(
+        "GET",
+        "/promise",
+        "get_promise",
+        "What the owner promised, what of it is used, and whether anybody new is let in.",
+        PromiseView,
+    ),
+    Route(
+        "POST",
+        "/promise/drain",
+        "drain_node",
+        "Let nobody new in, have who is here go elsewhere; again: with another end. Lasts over a restart.",
+        PromiseView,
+        body=views.DrainRequest,
+        errors=HELD,
+    ),
+    Route(
+        "POST",
+        "/promise/pause",
+        "pause_node",
+        "Let no viewers and nodes in that are new; who is here stays. Lasts over a restart.",
+        PromiseView,
+        body=views.PauseRequest,
+        errors=HELD,
+    ),
+    Route("POST", "/promise/resume", "resume_node", "End drain and pause.", PromiseView, errors=STORAGE),
     Route("GET", "/config", "get_config", "Every setting in force; secrets are masked.", views.ConfigView),
 )
 EVERY_ERROR = {

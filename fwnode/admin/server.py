@@ -32,6 +32,7 @@ from fwnode.node import Node
 from fwnode.observe import metrics
 from fwnode.observe.probe import process_usage
 from fwnode.password import verify_password
+from fwnode.promise.service import Keeping
 from fwnode.store import Database
 from media.errors import Unavailable
 
@@ -64,11 +65,12 @@ async def serve_admin(
     database: Database,
     sock: socket.socket,
     token: str,
+    keeping: Keeping,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer on a listening socket, which is this function's from now on, until cancelled."""
-    api = Api(node, database)
+    api = Api(node, database, keeping)
     feed = Feed(node.streams, api.snapshot)
     access = Access(
         needs_password=bool(node.config.admin_password_hash), token=token, memory_key=secrets.token_bytes(32)

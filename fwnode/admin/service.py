@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -24,6 +25,9 @@ from fwnode.keys import StreamKey
 from fwnode.network import Change
 from fwnode.node import Node
 from fwnode.observe.probe import process_usage
+from fwnode.promise.holds import EVERYBODY, FOREVER, Holds
+from fwnode.promise.model import PromiseView
+from fwnode.promise.service import Keeping
 from fwnode.replication.model import TreeList
 from fwnode.steering.explaining import explain, steering_view
 from fwnode.steering.model import ExplainView, SteeringView
@@ -54,8 +58,9 @@ class ApiFailure(Exception):
 class Api:
     """Handlers of fwnode.admin.routes, by operation. Each raises ApiFailure or StoreError."""
 
-    def __init__(self, node: Node, database: Database) -> None:
+    def __init__(self, node: Node, database: Database, keeping: Keeping) -> None:
         self._node = node
+        self._keeping = keeping
         self._database = database
         self._turn = trio.Lock()  # one change of the network at a time
         self._opinions = trio.CapacityLimiter(OPINIONS)
@@ -155,6 +160,23 @@ class Api:
             raise ApiFailure(404, "no_such_stream", f"nobody in the network has a stream {stream[:64]} now")
         return found
 
+    async def get_promise(self) -> PromiseView:
+        """What is promised and used."""
+        return self._node.promise_view()
+
+    async def drain_node(self, body: views.DrainRequest) -> PromiseView:
+        """Let nobody new in, and have who is here go elsewhere."""
+        holds = self._node.promise.holds
+        return await self._keeping.hold(holds.drained(body.roles or EVERYBODY, _until(body.for_s)))
+
+    async def pause_node(self, body: views.PauseRequest) -> PromiseView:
+        """Let nobody new in."""
+        return await self._keeping.hold(self._node.promise.holds.paused(_until(body.for_s)))
+
+    async def resume_node(self) -> PromiseView:
+        """End drain and pause."""
+        return await self._keeping.hold(Holds())
+
     async def get_config(self) -> views.ConfigView:
         """Every setting in force."""
         return config_view(self._node.config)
@@ -242,7 +264,7 @@ class Api:
             name=node.config.name,
             version=__version__,
             pid=usage.pid,
-            state="draining" if node.draining else "ready",
+            state=node.state,
             started_unix_s=node.started_unix_s,
             uptime_s=round(node.reactor.now() - node.started_at, 3),
             data_dir=node.config.data_dir,
@@ -262,7 +284,13 @@ class Api:
             cpu_s=usage.cpu_s,
             edges=node.edges,
             workers=node.crew.status(),
+            promise=node.promise_view(),
         )
+
+
+def _until(for_s: float | None) -> float:
+    """The end of a hold that begins now."""
+    return FOREVER if for_s is None else time.time() + for_s
 
 
 @contextlib.contextmanager

@@ -8,6 +8,9 @@ import msgspec
 from fwnode.config import SETTINGS, Config
 from fwnode.keys import ANY_STREAM, LABEL_LENGTH_MAX, Keyring, StreamKey
 from fwnode.network import Expelled, Joined, Network
+from fwnode.promise.holds import EVERYBODY
+from fwnode.promise.holds import Role as HoldRole
+from fwnode.promise.model import PromiseView
 from fwnode.replication.model import Counters, Replicating, StreamPlace, UplinkView
 from fwnode.workers.crew import WorkerStatus
 from media.track.stream import StreamStatistics
@@ -22,6 +25,7 @@ from mesh.node.speed.model import BYTES_MAX as SPEED_BYTES_MAX
 
 Described = msgspec.Meta
 MASK = "***"
+HOLD_S_MAX = 366 * 86_400  # of a drain or a pause: longer is for ever
 Line = Annotated[str, Described(max_length=LINE_CHARACTERS_MAX)]
 Passphrase = Annotated[
     str,
@@ -29,6 +33,7 @@ Passphrase = Annotated[
         description=f"At least {PASSPHRASE_CHARACTERS_MIN} characters.", max_length=PASSPHRASE_CHARACTERS_MAX
     ),
 ]
+HoldTime = Annotated[float, Described(gt=0, le=HOLD_S_MAX)]
 USUAL_ROLES = tuple(sorted(Terms().roles))
 
 
@@ -38,7 +43,10 @@ class NodeStatus(msgspec.Struct, frozen=True):
     name: str
     version: str
     pid: int
-    state: Annotated[Literal["ready", "draining"], Described(description="Draining: about to stop.")]
+    state: Annotated[
+        Literal["ready", "draining", "paused"],
+        Described(description="Draining: about to stop, or told to; paused: lets nobody new in."),
+    ]
     started_unix_s: int
     uptime_s: float
     data_dir: str
@@ -62,6 +70,9 @@ class NodeStatus(msgspec.Struct, frozen=True):
     workers: Annotated[
         list[WorkerStatus], Described(description="Processes that deliver beside it; totals include theirs.")
     ] = []
+    promise: Annotated[
+        PromiseView | None, Described(description="What the owner promised and what of it is used.")
+    ] = None
 
 
 class StreamView(StreamStatistics, frozen=True):
@@ -261,6 +272,21 @@ class SpeedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much a speed test transfers."""
 
     bytes: Annotated[int, Described(ge=1, le=SPEED_BYTES_MAX)] = SPEED_BYTES
+
+
+class DrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is to go, and how long nobody new is let in."""
+
+    roles: Annotated[
+        list[HoldRole], Described(description="None: all of them.", max_length=len(EVERYBODY))
+    ] = []
+    for_s: Annotated[HoldTime | None, Described(description="Null: until it is resumed.")] = None
+
+
+class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long nobody new is let in."""
+
+    for_s: Annotated[HoldTime | None, Described(description="Null: until it is resumed.")] = None
 
 
 class ApiError(msgspec.Struct, frozen=True):

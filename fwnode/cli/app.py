@@ -11,13 +11,16 @@ from fwnode.cli import (
     config,
     devices,
     doctor,
+    drain,
     explain,
     geoip,
     invite,
     join,
     key,
     leave,
+    pause,
     peers,
+    resume,
     revoke,
     run,
     speedtest,
@@ -42,6 +45,9 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("streams")(streams.streams)
+app.command("drain")(drain.drain)
+app.command("pause")(pause.pause)
+app.command("resume")(resume.resume)
 app.command("peers")(peers.peers)
 app.command("explain")(explain.explain)
 app.command("speedtest")(speedtest.speedtest)

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from fwnode.cli import control
+from fwnode.cli import control, promise
 from fwnode.cli.output import Json, duration, print_json, size
 from fwnode.cli.settings import DataDir
 
@@ -30,6 +30,7 @@ def _lines(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("traffic", f"{size(answer['bytes_in'])} in, {size(answer['bytes_out'])} out"),
         ("process", f"{answer['pid']}, {size(answer['memory_bytes'])} of memory"),
+        *(promise.lines(answer["promise"]) if answer.get("promise") else []),
         *_workers(answer["workers"]),
         ("data", answer["data_dir"]),
     ]

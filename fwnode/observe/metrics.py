@@ -11,6 +11,7 @@ from fwnode import __version__
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.probe import ProcessUsage
+from fwnode.promise.model import Why
 from fwnode.workers.crew import WorkerState
 from media.track.stream import StreamState, StreamStatistics
 from mesh.model import short
@@ -39,6 +40,7 @@ class NodeCollector(Collector):
         """All metrics."""
         yield from self._of_process()
         yield from self._of_node()
+        yield from self._of_promise()
         yield from self._of_http()
         yield from self._of_workers()
         yield from self._of_posters()
@@ -56,7 +58,8 @@ class NodeCollector(Collector):
     def _of_node(self) -> Iterator[Metric]:
         node, counts = self._node, self._node.counts()
         yield _gauge("fwnode_info", "Version.", ("version", "name"), [((__version__, node.config.name), 1)])
-        yield _gauge("fwnode_draining", "1 while the node stops.", (), [((), node.draining)])
+        draining = node.state == "draining"
+        yield _gauge("fwnode_draining", "1 while the node stops, or is drained.", (), [((), draining)])
         open_now = [((option,), listener.connections) for option, listener in node.listeners.items()]
         yield _gauge("fwnode_connections", "Open connections.", ("listener",), open_now)
         yield _counter("fwnode_connections_accepted", "Connections accepted.", (), [((), counts.accepted)])
@@ -77,6 +80,26 @@ class NodeCollector(Collector):
             (),
             [((), node.gate.refused)],
         )
+
+    def _of_promise(self) -> Iterator[Metric]:
+        promise = self._node.promise_view()
+        yield _gauge(
+            "fwnode_closed",
+            "1 while nobody new is let in.",
+            ("reason",),
+            [((w,), w == promise.state) for w in Why],
+        )
+        for name, text, value in (
+            ("budget", "Of the uplink; 0: no limit.", promise.budget_bps),
+            ("taken", "Sent, or promised to viewers and edges.", promise.taken_bps),
+            ("sent", "All that left, as a mean over 10 s.", promise.sent_bps),
+            ("observed", "The most that was ever sent over 10 s.", promise.observed_bps),
+        ):
+            yield _gauge(f"fwnode_uplink_{name}_bits_per_second", text, (), [((), value)])
+        yield _gauge("fwnode_month_sent_bytes", "Sent in this month.", (), [((), promise.month_bytes)])
+        yield _gauge("fwnode_month_limit_bytes", "0: no limit.", (), [((), promise.month_limit_bytes)])
+        refused = [((why,), count) for why, count in sorted(promise.refused.items())]
+        yield _counter("fwnode_turned_away", "Viewers and nodes turned away.", ("reason",), refused)
 
     def _of_http(self) -> Iterator[Metric]:
         counts = self._node.counts()

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from fwnode.node import Node
-from mesh.directory.facts import STREAMS_MAX, CarriedStream, CarriedStreams, Load
+from mesh.directory.facts import PATTERNS_MAX, STREAMS_MAX, CarriedStream, CarriedStreams, Load
 from mesh.directory.record import PAYLOAD_BYTES_MAX
 
 MEAN_S = 5.0  # rates are means over this long; gossip tells load at most as often
 BITS = 8
-BITS_PER_MBIT = 1_000_000
 AROUND_BYTES = 4  # MessagePack's heads of the two arrays around the streams of a record
 
 
@@ -41,11 +40,13 @@ class LoadMeter:
             self._before = (now, cpu_s, bytes_out)
         return Load(
             uplink_bps=self._told_uplink_bps(),
-            uplink_budget_bps=round(self._node.config.uplink_mbps * BITS_PER_MBIT),
+            uplink_budget_bps=self._node.promise.budget_bps,
             cpu=round(self._cpu, 3),
             viewers=self._node.viewers,
             sessions=self._node.connections,
             reservations=self._node.choosing.reserved(self.measured_at, now),
+            standing=self._node.standing,
+            streams=list(self._node.promise.terms.streams[:PATTERNS_MAX]),
         )
 
     @property
@@ -57,10 +58,8 @@ class LoadMeter:
         return self._node.bytes_out + self._mesh_bytes_out()
 
     def _told_uplink_bps(self) -> int:
-        """With what was promised to edges and has not left yet: others ask what is free."""
-        replication = self._node.replication
-        promised_bps = replication.uplink().promised_bps if replication is not None else 0
-        return max(self._uplink_bps, promised_bps)
+        """With what was promised to viewers and edges and has not left yet: others ask what is free."""
+        return max(self._uplink_bps, self._node.promise.taken_bps(self._node.reactor.now()))
 
 
 def carried_streams(streams: Iterable[CarriedStream]) -> CarriedStreams:

@@ -6,6 +6,7 @@ import structlog
 import trio
 
 from fwnode.node import Node
+from fwnode.promise.holds import Role
 from fwnode.replication.catalogue import Catalogue
 from fwnode.replication.copy import Copy
 from fwnode.replication.fetching.service import Fetching
@@ -28,7 +29,6 @@ from mesh.node.service import MeshNode
 from mesh.routing.owners import Publication, current_publication, has_lost
 
 LOOK_S = 0.25  # between looks whether anybody watches, for streams that viewers wait for, and who has a name
-BITS_PER_MBIT = 1_000_000
 
 
 class Replication:
@@ -62,24 +62,32 @@ class Replication:
             sign,
             _unix_us,
         )
-        budget_bps = round(node.config.uplink_mbps * BITS_PER_MBIT)
+        promise = node.promise
         self._giving = Giving(
             mesh.core.node,
             self._origins,
             self._fetching.copy_of,
             self._clock,
-            uplink=Uplink(budget_bps, lambda: node.bytes_out + mesh.bytes_out),
+            uplink=Uplink(
+                promise.budget_bps, lambda: node.bytes_out + mesh.bytes_out, promise.crowd.reserved_bps
+            ),
             sign=sign,
             counters=self._counters,
+            refuse=lambda stream: promise.refuse_edge(stream.name, foreign=stream.replicated),
         )
         self._handover = Handover(mesh, self._clock, _unix_us, give=self._give_way, told=self._origins.told)
 
     # --- what is told and shown
 
     def carried(self) -> list[CarriedStream]:
-        """What this node can give to others, for the directory: nothing when it is about to stop."""
+        """What this node can give to others, for the directory: nothing when it is about to stop.
+
+        While edges are drained it is what is published here, which nobody else has.
+        """
         if self._node.draining:
             return []
+        if Role.EDGES in self._node.promise.holds.drain:
+            return self._origins.carried()
         copies = [copy.carried() for copy in self._fetching.copies()]
         return self._origins.carried() + [carried for carried in copies if carried is not None]
 
@@ -105,6 +113,16 @@ class Replication:
         """This node is about to stop: send edges elsewhere, and let nobody choose it."""
         self._giving.drain()
         self._news.ring()
+
+    def hold(self, *, closed: bool) -> None:
+        """Edges are drained, or that is over."""
+        if closed:
+            self._giving.send_elsewhere()
+        self._news.ring()
+
+    def edges_bps(self) -> int:
+        """What edges take, or were promised."""
+        return self._giving.uplink.fed_bps(self._clock())
 
     def place_of(self, name: str) -> StreamPlace | None:
         """Where this node is in a stream's tree; None for a stream that has nothing to do with others."""
@@ -173,7 +191,7 @@ class Replication:
         """Give and fetch until cancelled; what was fetched ends then."""
         self._origins.follow(self._clock())
         self._streams.subscribe(self._stream_changed)
-        self._streams.fetch = self._fetching.fetch
+        self._streams.fetch = self._fetch
         self._streams.opening = self._opening
         self._node.gate.refusal = self._origins.refusal
         self._node.published_elsewhere = self._is_published_elsewhere
@@ -182,6 +200,8 @@ class Replication:
         self._node.replication = self
         if self._node.draining:
             self.drain()
+        else:
+            self.hold(closed=Role.EDGES in self._node.promise.holds.drain)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._look)
@@ -194,6 +214,11 @@ class Replication:
             self._node.gate.refusal = self._node.published_elsewhere = None
             self._streams.unsubscribe(self._stream_changed)
             self._origins.close()
+
+    def _fetch(self, name: str, now: float) -> None:
+        """A viewer wants a stream; one that its owner does not serve is not fetched."""
+        if self._node.promise.terms.allows(name):
+            self._fetching.fetch(name, now)
 
     def _stream_changed(self, name: str, now: float) -> None:
         self._news.ring()
@@ -240,6 +265,7 @@ class Replication:
                 log.info("stream lost", stream=name, reason=self._reason(winner))
                 self._origins.give_way(name, winner, self._reason(winner), now)
                 self._fetching.fetch(name, now)  # for who watches it here
+            self._giving.uplink.budget_bps = self._node.promise.budget_bps
             self._giving.look()
             self._fetching.look(now)
             for liar in self._liars.look(self._mesh.core.gossip.directory):

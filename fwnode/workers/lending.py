@@ -6,6 +6,7 @@ counted into the streams here, so that whoever looks at the agent sees all viewe
 
 from collections.abc import Callable
 
+from fwnode.promise.door import Lent
 from fwnode.workers.crew import Worker
 from fwnode.workers.vouchers import Vouchers
 from fwnode.workers.wire import (
@@ -18,6 +19,7 @@ from fwnode.workers.wire import (
     Consult,
     Drain,
     Entry,
+    Lend,
     Poster,
     Ready,
     Refused,
@@ -72,6 +74,7 @@ class Lending:
         # What a worker asks before it serves a request; without it, it serves all that come to it.
         self.consult: Callable[[Consult, float], Answer] = lambda message, now: Answer(message.number, 0)
         self._told = b""
+        self.lent = encode(Lend(Lent()))
         streams.subscribe(self._changed)
 
     def catalog(self) -> bytes:
@@ -96,6 +99,14 @@ class Lending:
         frame = encode(message)
         for link in tuple(self.links):
             link.send(frame)
+
+    def lend(self, lent: Lent) -> None:
+        """What each worker may do by itself."""
+        frame = encode(Lend(lent))
+        if frame != self.lent:
+            self.lent = frame
+            for link in tuple(self.links):
+                link.send(frame)
 
     def drain(self) -> None:
         """The node is about to stop."""
@@ -135,6 +146,7 @@ class WorkerLink:
         self._last_number = 0
         self._posters: dict[int, _PosterReply] = {}
         self.send(encode(start))
+        self.send(lending.lent)  # before anybody is let in
         self.send(lending.catalog())
         if lending.draining:
             self.send(encode(Drain()))

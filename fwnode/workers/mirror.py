@@ -10,6 +10,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from fwnode.promise.door import Lent
 from fwnode.workers.consulting import FarAnswers
 from fwnode.workers.wire import (
     VISITS_MAX,
@@ -21,6 +22,7 @@ from fwnode.workers.wire import (
     Counts,
     Drain,
     Entry,
+    Lend,
     Media,
     Poster,
     Ready,
@@ -117,12 +119,14 @@ class Mirror:
         on_drain: Callable[[], None],
         on_renew: Callable[[], None],
         on_lost: Callable[[], None],
+        on_lend: Callable[[Lent], None] = lambda lent: None,
     ) -> None:
         """`counts` are this process's.
 
         `on_begin`: it is known what there is, and viewers may come; `on_lost`: the agent is gone, or
-        lets this worker go.
+        lets this worker go; `on_lend`: it may let these viewers in.
         """
+        self._on_lend = on_lend
         self.visits = Visits()
         self._streams = streams
         self._unix_us = unix_us
@@ -227,6 +231,8 @@ class Mirror:
                 self._posters.give(message, now)
             case Start():
                 raise WireError("a second start")
+            case Lend():
+                self._on_lend(message.lent)
             case Drain() | Renew():
                 self._on[type(message)]()
 

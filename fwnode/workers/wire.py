@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from fwnode.delivery import DeliverySettings
+from fwnode.promise.door import Lent
 from media.deliver.poster.wire import JPEG_MAX_BYTES
 from media.errors import WireError
 from media.track.registry import STREAMS_MAX
@@ -111,6 +112,12 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, tag=9):
     status: Annotated[int, Meta(ge=0, le=599)]
     headers: Annotated[list[tuple[Word, Value]], Meta(max_length=KINDS_MAX)] = []
     body: Annotated[bytes, Meta(max_length=ANSWER_BYTES_MAX)] = b""
+
+
+class Lend(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """Whom the worker may let in from now on; said each time that it changes."""
+
+    lent: Lent
 
 
 class Ready(msgspec.Struct, array_like=True, frozen=True, tag=16):
@@ -210,7 +217,7 @@ class Media(NamedTuple):
     data: bytes
 
 
-ToWorker: TypeAlias = Start | Catalog | Asked | Refused | Poster | Drain | Renew | Whole | Answer
+ToWorker: TypeAlias = Start | Catalog | Asked | Refused | Poster | Drain | Renew | Whole | Answer | Lend
 ToAgent: TypeAlias = Ready | Subscribe | Unsubscribe | Ask | AskPoster | Report | Consult
 Message = TypeVar("Message")
 

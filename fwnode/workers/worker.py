@@ -21,6 +21,10 @@ from fwnode.delivery import copied_streams, public_routes
 from fwnode.observe import log
 from fwnode.observe.journal import log_fault, log_refused_request
 from fwnode.observe.probe import process_usage
+from fwnode.promise.door import Lent, PromiseDoor
+from fwnode.promise.hours import WallTime
+from fwnode.promise.promise import Kept, Promise
+from fwnode.promise.terms import Terms
 from fwnode.workers.link import LinkLoop
 from fwnode.workers.mirror import Mirror, first_message
 from fwnode.workers.wire import CONTROL_BYTES_MAX, HEAD, Counts, RouteCounts, Start
@@ -31,6 +35,7 @@ from media.net.reactor import Reactor
 from media.net.server import Connection, Listener
 from media.net.tls import TlsSettings
 
+LOOK_S = 1.0  # between looks at what leaves
 PR_SET_PDEATHSIG = 1  # prctl(2)
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -42,11 +47,12 @@ class Process:
         """`listening`: descriptors by option. Raises OSError when the certificate cannot be used."""
         self._start = start
         self._lost = trio.Event()
-        self._draining = False
+        self._draining = self._stopping = False
         self._reactor = Reactor(log_fault)
         self._tls = TlsSettings(start.certificate, start.key) if "https" in listening else None
         settings = start.delivery
         streams = copied_streams(settings, self._reactor.call_at)
+        self._promise = Promise(Terms(), streams, Kept())
         self._mirror = Mirror(
             streams,
             lambda: time.time_ns() // 1000,
@@ -56,6 +62,7 @@ class Process:
             on_drain=self._drain,
             on_renew=self._renew,
             on_lost=self._lost.set,
+            on_lend=self._take_loan,
         )
         router = public_routes(
             settings,
@@ -67,6 +74,7 @@ class Process:
             ready=lambda: not self._draining,
             audience=self._mirror.visits,
             steering=self._mirror.answers,
+            door=PromiseDoor(self._promise, streams, self._reactor.now),
         )
         for route in router.routes:
             if route.name == "live":
@@ -80,6 +88,7 @@ class Process:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._reactor.run)
             gc.freeze()  # what start-up made lives as long as this process: never look at it again
+            self._look(self._reactor.now())
             loop = LinkLoop(self._reactor)
             Connection(link, "agent", 0, loop, lambda: None).start(self._mirror.start, loop.now())
             await self._lost.wait()
@@ -93,7 +102,20 @@ class Process:
             sock = socket.socket(fileno=descriptor)
             self._listeners[option] = self._http.serve(sock, tls=tls, limit=limit)
 
+    def _take_loan(self, lent: Lent) -> None:
+        """What of the uplink is this process's, and whether anybody may come."""
+        self._promise.told = lent.refusal
+        self._promise.terms = Terms(budget_bps=lent.budget_bps)
+        if not self._stopping:
+            self._draining = self._http.site.draining = lent.drain
+
+    def _look(self, now: float) -> None:
+        """Every second: what leaves here."""
+        self._promise.look(now, 0.0, WallTime("", -1), self._reactor.bytes_out)
+        self._reactor.call_at(now + LOOK_S, self._look)
+
     def _drain(self) -> None:
+        self._stopping = True
         self._draining = self._http.site.draining = True
 
     def _renew(self) -> None:

@@ -112,7 +112,7 @@ class TsFeedMuxer:
 class _Viewer:
     """A member's place: waiting for its first group, following, or late."""
 
-    __slots__ = ("following", "group", "member", "section", "sent")
+    __slots__ = ("following", "group", "member", "passed", "section", "sent")
 
     def __init__(self, member: Member) -> None:
         self.member = member
@@ -120,6 +120,7 @@ class _Viewer:
         self.section: Section | None = None  # whose header it has
         self.group = -1  # when it was late: the group it was in, and how many of its chunks it was sent
         self.sent = 0
+        self.passed: int | None = None  # a group that it is not sent, as it came without its past
 
 
 class Feed:
@@ -159,9 +160,14 @@ class Feed:
     def __len__(self) -> int:
         return len(self._viewers)
 
-    def join(self, member: Member) -> None:
-        """Add a viewer; it gets the picture at once if there is one. Raises Refused when it cannot."""
+    def join(self, member: Member, *, past: bool = True) -> None:
+        """Add a viewer; it gets the picture at once if there is one. Raises Refused when it cannot.
+
+        Without `past` it begins with the next group.
+        """
         viewer = self._viewers[member] = _Viewer(member)
+        if not past:
+            viewer.passed = self._group
         self._start(viewer)
 
     def leave(self, member: Member) -> None:
@@ -336,7 +342,7 @@ class Feed:
 
         A viewer that was late goes on where it was while its group is the newest, else it skips.
         """
-        if self._section is None or not self._group_chunks:
+        if self._section is None or not self._group_chunks or viewer.passed == self._group:
             return
         if viewer.section is not self._section:
             viewer.section = self._section

@@ -6,7 +6,7 @@ except on a WebSocket, which may wait for the stream to begin.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -53,6 +53,35 @@ class Attendance(Protocol):
     def sweep(self, now: float) -> None: ...
 
 
+class Entry(NamedTuple):
+    """Whether a viewer is let in."""
+
+    refusal: str = ""  # why not, as a sentence; empty: it may come
+    retry_s: int = 0  # after which to ask again
+    past: bool = True  # it may be sent the picture at once, what followed the last keyframe
+
+
+ALLOWED = Entry()
+
+
+class Door(Protocol):
+    """Who is let in; asked before anything of a stream is sent to a viewer that is new."""
+
+    def ask(self, stream: Stream, session: str, now: float) -> Entry:
+        """Whether it may come.
+
+        `session` tells viewers by HLS apart, which come with each request anew; else it is empty.
+        """
+        ...
+
+
+class OpenDoor:
+    """Lets everybody in."""
+
+    def ask(self, stream: Stream, session: str, now: float) -> Entry:
+        return ALLOWED
+
+
 class Live:
     """Answers GET below /live/."""
 
@@ -66,11 +95,13 @@ class Live:
         put_file: PutFile,
         call_at: CallAt,
         audience: Attendance | None = None,
+        door: Door | None = None,
     ) -> None:
         """`window_us` is the length of media playlists; for `put_file` see HlsStream.
 
-        `audience` is told of viewers by HLS; without it they are counted here.
+        `audience` is told of viewers by HLS; without it they are counted here. `door` None: all may come.
         """
+        self._door: Door = OpenDoor() if door is None else door
         self.audience: Attendance = Audience() if audience is None else audience
         self._streams = streams
         self._feeds = feeds
@@ -112,7 +143,11 @@ class Live:
         if file != "index.m3u8":
             _held(reply, hls.object(track, file, reply.send, request.now))
             return
-        self._seen(self._streams.get(name) or hls.stream, request)
+        session = _session(request)
+        watched = self._streams.get(name) or hls.stream
+        if not self._admit(watched, session, request, reply):
+            return
+        self.audience.seen(watched, session, request.now)
         directives: Directives | Response = ANY_PLAYLIST
         if request.query_text:
             query = request.query
@@ -127,14 +162,20 @@ class Live:
         if hls is None:
             reply.send(NO_STREAM)
             return
+        if not self._admit(hls.stream, _session(request), request, reply):
+            return
         token = request.query_text if request.query("token") is not None else ""
         query = f"?{token}" if token and len(token) <= TOKEN_QUERY_MAX and '"' not in token else ""
         ladder = self._hls_of(ladder_of(name), request.now, asked=False)
         _held(reply, hls.multivariant(query, reply.send, request.now, ladder))
 
-    def _seen(self, stream: Stream, request: Request) -> None:
-        session = request.header(b"cmcd-session") or request.header(b"user-agent")
-        self.audience.seen(stream, f"{request.peer_host} {session}", request.now)
+    def _admit(self, stream: Stream, session: str, request: Request, reply: Reply) -> Entry | None:
+        """How the viewer is let in; None, and it is answered, when it is not."""
+        entry = self._door.ask(stream, session, request.now)
+        if not entry.refusal:
+            return entry
+        reply.send(plain_error(503, entry.refusal, headers=(("Retry-After", str(entry.retry_s)),)))
+        return None
 
     def _hls_with(self, name: str, rendition: str, now: float) -> HlsStream | None:
         """The stream of that name, or its ladder when that is where the rendition is."""
@@ -162,7 +203,7 @@ class Live:
             return None
         hls = self._hls[name] = HlsStream(stream, self._window_us, self._put_file, self._call_at, now)
         if self._sweeper is None:
-            self._sweeper = self._call_at(now + HLS_IDLE_S, self._sweep)
+            self._sweeper = self._call_at(now + HLS_IDLE_S / 4, self._sweep)
         return hls
 
     def _sweep(self, now: float) -> None:
@@ -190,6 +231,9 @@ class Live:
         if stream is None or stream.state is StreamState.ENDED:
             reply.send(NO_STREAM)
             return
+        entry = self._admit(stream, "", request, reply)
+        if entry is None:
+            return
         try:
             feed = self._feeds.of(stream, form, FORMATS[form])
         except Refused as refused:
@@ -197,22 +241,38 @@ class Live:
             return
         sink = reply.stream(CONTENT_TYPES[form], (("Cache-Control", "no-store"),))
         viewer = ProgressiveViewer(sink, same_header_only=form != "ts")
-        self._follow(feed, viewer, sink, form)
+        self._follow(feed, viewer, sink, form, past=entry.past)
 
     def _websocket(self, request: Request, reply: Reply, name: str) -> None:
+        stream = self._streams.find(name, request.now)
+        live = stream is not None and stream.state in (StreamState.LIVE, StreamState.LINGERING)
+        entry = self._admit(stream, "", request, reply) if live and stream is not None else ALLOWED
+        if entry is None:
+            return
         sink = reply.websocket()
         if sink is None:
             return
-        stream = self._streams.find(name, request.now)
-        if stream is not None and stream.state in (StreamState.LIVE, StreamState.LINGERING):
-            self._join_socket(stream, sink)
+        if live and stream is not None:
+            self._join_socket(stream, sink, past=entry.past)
         else:
             SocketWait(self, name, sink, request.now, self._streams, self._call_at)
 
-    def _join_socket(self, stream: Stream, sink: WebSocketSink) -> None:
-        self._follow(self._feeds.of(stream, "ws", SocketMuxer), SocketViewer(sink), sink, "ws")
+    def _join_socket(self, stream: Stream, sink: WebSocketSink, *, past: bool) -> None:
+        self._follow(self._feeds.of(stream, "ws", SocketMuxer), SocketViewer(sink), sink, "ws", past=past)
 
-    def _follow(self, feed: Feed, viewer: "ProgressiveViewer | SocketViewer", sink: Sink, form: str) -> None:
+    def _join_late(self, stream: Stream, sink: WebSocketSink, now: float) -> None:
+        """The stream that a WebSocket waited for has begun."""
+        entry = self._door.ask(stream, "", now)
+        if not entry.refusal:
+            self._join_socket(stream, sink, past=entry.past)
+        else:
+            sink.on_close = None
+            sink.send(_end(entry.refusal))
+            sink.close()
+
+    def _follow(
+        self, feed: Feed, viewer: "ProgressiveViewer | SocketViewer", sink: Sink, form: str, *, past: bool
+    ) -> None:
         feed.stream.viewer_came(form)
 
         def gone(now: float) -> None:
@@ -220,7 +280,7 @@ class Live:
             feed.leave(viewer)
 
         sink.on_close = gone
-        feed.join(viewer)
+        feed.join(viewer, past=past)
 
 
 class SocketMuxer(Mp4Muxer):
@@ -254,7 +314,7 @@ class SocketWait:
         self._timer.cancel()
         stream = self._streams.get(self._name)
         assert stream is not None
-        self._live._join_socket(stream, self._sink)
+        self._live._join_late(stream, self._sink, now)
 
     def _too_long(self, now: float) -> None:
         self._cancel()
@@ -339,6 +399,12 @@ def _end(reason: str) -> bytes:
 
 def _text(message: dict[str, object]) -> bytes:
     return websocket_frame(msgspec.json.encode(message), opcode=Opcode.TEXT)
+
+
+def _session(request: Request) -> str:
+    """What tells a viewer by HLS from others."""
+    session = request.header(b"cmcd-session") or request.header(b"user-agent")
+    return f"{request.peer_host} {session}"
 
 
 def _held(reply: Reply, wait: Wait | None) -> None:

@@ -203,6 +203,14 @@ class Stream:
         return sum(rate.bitrate_bps for rate in self._rates.values())
 
     @property
+    def viewer_bps(self) -> int:
+        """What one viewer takes at most: the largest track of each kind; 0 until it is known."""
+        largest: dict[Kind, int] = {}
+        for track_id, track in self._described.items():
+            largest[track.kind] = max(self._rates[track_id].bitrate_bps, largest.get(track.kind, 0))
+        return sum(largest.values())
+
+    @property
     def next_segment(self) -> int:
         """A number above those of all segments and inits so far."""
         return max(self.continuation.segment, self._next_init)

@@ -12,6 +12,7 @@ from mesh.model import KEY_BYTES, SIGNATURE_BYTES, Role
 
 STREAMS_MAX = 64  # streams in one record
 CANDIDATES_MAX = 16  # addresses of one node
+PATTERNS_MAX = 16  # of streams that a node serves for others
 RELAYS_MAX = 3  # standby relays of one node
 REPORTS_MAX = 8  # liars that one node tells of: 450 bytes each, and two signatures to check
 MESSAGE_BYTES_MAX = 256  # what an origin signs of a part
@@ -60,7 +61,11 @@ class Where(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Load(msgspec.Struct, array_like=True, frozen=True):
-    """How busy the node is. `uplink_budget_bps` 0: no limit set; `cpu`: share of all cores."""
+    """How busy the node is. `uplink_budget_bps` 0: no limit set; `cpu`: share of all cores.
+
+    `standing` is why nobody new is let in ("draining", "paused", "quiet", "volume"), empty when viewers may
+    come; `streams` are patterns (* for anything) of the other nodes' streams that it serves, none: all.
+    """
 
     uplink_bps: Count
     uplink_budget_bps: Count
@@ -68,6 +73,8 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
     viewers: Count
     sessions: Count
     reservations: Count
+    standing: Text = ""
+    streams: Annotated[list[Text], Meta(max_length=PATTERNS_MAX)] = []
 
 
 class Resume(msgspec.Struct, array_like=True, frozen=True):
@@ -193,6 +200,8 @@ def parse_fact_untrusted(shape: type[F], data: bytes) -> F:
 def is_worth_telling(told: Load | None, now: Load) -> bool:
     """Whether load changed by LOAD_CHANGE of what was told, or of the whole where there is a whole."""
     if told is None:
+        return True
+    if (now.standing, now.streams) != (told.standing, told.streams):
         return True
     if abs(now.cpu - told.cpu) >= LOAD_CHANGE or now.uplink_budget_bps != told.uplink_budget_bps:
         return True

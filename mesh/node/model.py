@@ -15,6 +15,10 @@ class PeerLoad(msgspec.Struct, frozen=True):
     uplink_budget_bps: Annotated[int, Described(description="0: no limit set.")]
     viewers: int
     sessions: int
+    standing: Annotated[
+        str,
+        Described(description="Why it lets nobody new in: draining, paused, quiet, volume; empty: it does."),
+    ] = ""
 
 
 class PeerPlace(msgspec.Struct, frozen=True):

@@ -107,7 +107,9 @@ def _peer_view(core: MeshCore, node: NodeId, now: float, unix_s: float, reason: 
 
 
 def _load(load: Load) -> PeerLoad:
-    return PeerLoad(load.cpu, load.uplink_bps, load.uplink_budget_bps, load.viewers, load.sessions)
+    return PeerLoad(
+        load.cpu, load.uplink_bps, load.uplink_budget_bps, load.viewers, load.sessions, load.standing
+    )
 
 
 def _nat(where: Where) -> str:

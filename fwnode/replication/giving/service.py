@@ -103,8 +103,13 @@ class Giving:
         uplink: Uplink,
         sign: Sign,
         counters: Counters,
+        refuse: Callable[[Stream], str] = lambda stream: "",
     ) -> None:
-        """`copy_of`: this node's copy of another node's stream, by name; `sign` with the node's key."""
+        """`copy_of`: this node's copy of another node's stream, by name; `sign` with the node's key.
+
+        `refuse`: why no edge gets a stream now, whatever room there is.
+        """
+        self._refuse = refuse
         self.uplink = uplink
         self._node = node
         self._origins = origins
@@ -178,6 +183,10 @@ class Giving:
         What is published here there is nowhere else, so those who take that stay as long as the node does.
         """
         self._draining = True
+        self.send_elsewhere()
+
+    def send_elsewhere(self) -> None:
+        """Edges that can have their stream from another node are to go there now."""
         for feed in list(self._feeds):
             if feed.stream.replicated:
                 feed.end(STOPPING, self._clock())
@@ -248,6 +257,8 @@ class Giving:
             return STOPPING
         if full := self._full():
             return full
+        if refusal := self._refuse(found.stream):
+            return refusal
         if not want.last_resort and not self.uplink.has_room(found.stream.bitrate_bps, now):
             await self._answer(connection, Answer(refusal="this node's uplink is full", full=True))
             self._counters.refused += 1

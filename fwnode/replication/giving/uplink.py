@@ -49,8 +49,14 @@ class Fed:
 class Uplink:
     """All that leaves this node, and those that are fed."""
 
-    def __init__(self, budget_bps: int, sent: Callable[[], int]) -> None:
-        """`budget_bps` 0: no limit. `sent` gives the bytes that left since some time."""
+    def __init__(
+        self, budget_bps: int, sent: Callable[[], int], reserved: Callable[[float], int] = lambda now: 0
+    ) -> None:
+        """`budget_bps` 0: no limit. `sent` gives the bytes that left since some time.
+
+        `reserved` is what was promised to viewers, in bit/s.
+        """
+        self._reserved = reserved
         self.budget_bps = budget_bps
         self._sent = sent
         self._fed: dict[Fed, None] = {}
@@ -87,7 +93,11 @@ class Uplink:
     def promised_bps(self, now: float) -> int:
         """What leaves or will: the edges, and all else as measured."""
         others_bps = max(0, _rate(self._samples) - _rate(self._fed_samples))
-        return others_bps + sum(fed.bps(now) for fed in self._fed)
+        return max(others_bps, self._reserved(now)) + self.fed_bps(now)
+
+    def fed_bps(self, now: float) -> int:
+        """What the edges take."""
+        return sum(fed.bps(now) for fed in self._fed)
 
     # --- who may come
 

@@ -1,11 +1,11 @@
 """All RTMP clients of a node: makes their sessions, shares feeds between them. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from media.container.feed import Feeds
 from media.ingest.gate import Gate
 from media.ingest.rtmp.handshake import Randomness
-from media.ingest.rtmp.model import RtmpSettings
+from media.ingest.rtmp.model import Role, RtmpSettings
 from media.ingest.rtmp.session import RtmpSession, WaitFor
 from media.net.transport import Transport
 
@@ -45,9 +45,13 @@ class RtmpSessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def request_reconnect(self, tc_url: str, description: str) -> int:
-        """Ask every client that knows how to connect elsewhere; how many did. For a node that drains."""
-        return sum(session.request_reconnect(tc_url, description) for session in self)
+    def request_reconnect(self, tc_url: str, description: str, roles: Container[Role] = tuple(Role)) -> int:
+        """Ask every client of these roles that knows how to connect elsewhere; how many did know.
+
+        For a node that drains.
+        """
+        asked = [session for session in self if session.role in roles]
+        return sum(session.request_reconnect(tc_url, description) for session in asked)
 
     def shut_down(self, description: str, now: float) -> None:
         """Close every session, saying why."""

@@ -12,6 +12,8 @@ import pytest
 
 from fwnode import store
 from fwnode.errors import StoreError
+from fwnode.promise.holds import EVERYBODY, Holds
+from fwnode.promise.promise import Kept
 from fwnode.store import Database, DataFolder, NodeFile, write_whole
 
 
@@ -39,6 +41,18 @@ def test_the_key_itself_is_nowhere_on_disk(tmp_path: Path) -> None:
     text, _ = database.new_key("*", "")
     database.close()
     assert all(text.encode() not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_drain_and_the_volume_survive_a_restart(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    assert database.promise() == Kept()
+    kept = Kept(Holds().drained(EVERYBODY, 1.5).paused(), {"2026-11": 7}, 9)
+    database.keep_promise(Kept())
+    database.keep_promise(kept)
+    database.close()
+    database = Database(tmp_path)
+    assert database.promise() == kept
+    database.close()
 
 
 def test_first_key_once_even_when_revoked(tmp_path: Path) -> None:

@@ -11,9 +11,15 @@ from fwnode import config, wiring
 from fwnode.agent import greeting
 from fwnode.keys import Keyring, make_key
 from fwnode.network import Network
+from fwnode.promise.door import Lent
+from fwnode.promise.holds import EVERYBODY, Holds, Role
+from fwnode.promise.hours import Hours
+from fwnode.promise.promise import DRAINS, Kept
+from fwnode.promise.terms import Terms
 from fwnode.wiring import Services
+from fwnode.workers.wire import Lend, encode, worker_reader
 from media.errors import Refused
-from media.ingest.gate import PublishRequest
+from media.ingest.gate import PlayRequest, PublishRequest
 from media.net.reactor import Reactor
 from media.track.registry import Takeover
 from mesh.discovery.store import FILE_NAME, PeersFile
@@ -31,6 +37,21 @@ def compose(**values: str) -> Services:
         unix_us=lambda: 10**15,
         random=Random(1),
         player_files={},
+    )
+
+
+def compose_kept(kept: Kept) -> Services:
+    loaded = config.load({"name": "here", "data_dir": "/data"}, "", "", {}, {})
+    return wiring.compose(
+        loaded,
+        alone(),
+        Keyring(),
+        Reactor(lambda kind, error, peer: None),
+        started_at=0.0,
+        unix_us=lambda: 10**15,
+        random=Random(1),
+        player_files={},
+        kept=kept,
     )
 
 
@@ -101,6 +122,62 @@ def test_draining_closes_rtmp_and_keeps_http_for_viewers() -> None:
             publish(services, "y")
     finally:
         services.close_listeners()
+
+
+def test_a_drain_of_roles_is_in_force_and_ends() -> None:
+    services = compose(**{"ingest.open": "true"})
+    node = services.node
+    publish(services, "x")
+    node.promise.hold(Holds().drained([Role.VIEWERS, Role.PUBLISHERS]))
+    node.on_hold()
+    assert node.state == "draining" and node.standing == "draining" and not node.draining
+    assert services._http.site.draining and node.why_not("x") == DRAINS
+    with pytest.raises(Refused, match="operator drains it"):
+        publish(services, "y")
+    stream = node.streams.get("x")
+    assert stream is not None and stream.state.value != "ended", "who publishes is waited for"
+    node.promise.hold(Holds().paused())
+    node.on_hold()
+    assert node.state == "paused" and not services._http.site.draining
+    publish(services, "y")
+    node.promise.hold(Holds())
+    node.on_hold()
+    assert node.state == "ready" and node.standing == node.why_not("x") == ""
+
+
+def test_what_is_kept_is_in_force_at_the_start() -> None:
+    kept = Kept(Holds().drained(EVERYBODY), {"2026-11": 5}, 7)
+    node = compose_kept(kept).node
+    assert node.state == "draining" and node.promise.kept == kept
+    assert node.promise_view().drain == dict.fromkeys(EVERYBODY, 0.0)
+
+
+def test_the_promise_of_the_settings() -> None:
+    values = {"uplink_mbps": "8", "promise.monthly_gb": "1.5", "promise.quiet": "23:00-07:00"}
+    node = compose(**values, **{"promise.quiet_mbps": "2", "promise.streams": "news*, cam"}).node
+    expected = Terms(8_000_000, 1_500_000_000, Hours(1380, 420), 2_000_000, ("news*", "cam"))
+    assert node.promise.terms == expected
+    assert "uplink is full" not in node.why_not("cam") and "does not serve x" in node.why_not("x")
+
+
+def test_players_by_rtmp_and_workers_are_told() -> None:
+    services = compose(workers="2", uplink_mbps="8", **{"ingest.open": "true"})
+    node = services.node
+    publish(services, "x")
+    stream = node.streams.get("x")
+    assert stream is not None and services.lending is not None
+    request = PlayRequest("rtmp", "x", "", "192.0.2.1", 9, "vlc")
+    assert node.gate.play(request, 1.0) is stream
+    stream.viewer_came("rtmp")  # of a stream whose bitrate is not known: 5.25 Mb/s
+    with pytest.raises(Refused, match=r"uplink is full.*try again in 10 s"):
+        node.gate.play(request, 1.0)
+    services.lend()
+    share = (8_000_000 - 5_250_000) // 2
+    assert services.lending.lent == encode(Lend(Lent(share)))
+    node.promise.hold(Holds().paused())
+    node.on_hold()
+    told = worker_reader().feed(services.lending.lent)
+    assert [message.lent.refusal.why for message in told if isinstance(message, Lend)] == ["paused"]
 
 
 def test_revoking_disconnects_the_streams_of_that_key_only() -> None:

@@ -26,6 +26,7 @@ from fwnode.keys import Keyring, StreamKey
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.password import hash_password
+from fwnode.promise.service import Keeping
 from fwnode.replication.model import (
     Counters,
     EdgeView,
@@ -141,7 +142,7 @@ class Client:
         self.node = Node(
             loaded, self.network, self.ring, streams, gate, self.reactor, self.reactor.now(), 10**9
         )
-        api = Api(self.node, self.database)
+        api = Api(self.node, self.database, Keeping(self.node, self.database))
         self.feed = Feed(streams, api.snapshot)
         streams.subscribe(self.feed.stream_changed)
         access = Access(needs_password=bool(loaded.admin_password_hash), token=TOKEN, memory_key=b"k" * 32)
@@ -249,6 +250,29 @@ async def test_bad_bodies(client: Client, raw: bytes, status: int, says: str) ->
     answer = await client("POST", "/api/v1/keys", raw=raw)
     assert answer.status == status and says in answer.json["message"]
     assert len(client.ring) == 0
+
+
+async def test_drain_pause_and_resume(client: Client) -> None:
+    drained = await client("POST", "/api/v1/promise/drain", {"roles": ["viewers"], "for_s": 3600})
+    assert drained.status == 200 and list(drained.json["drain"]) == ["viewers"]
+    again = await client("POST", "/api/v1/promise/drain", {})
+    assert again.json["drain"] == {"viewers": 0.0, "publishers": 0.0, "edges": 0.0}
+    paused = await client("POST", "/api/v1/promise/pause", {})
+    assert paused.json["paused_until_unix_s"] == 0.0
+    assert client.database.promise().holds == client.node.promise.holds, "it is on disk"
+    status = (await client("GET", "/api/v1/status")).json
+    assert status["state"] == "draining" and status["promise"]["state"] == "draining"
+    resumed = await client("POST", "/api/v1/promise/resume")
+    assert resumed.json["state"] == "open" and not client.database.promise().holds.any
+    assert (await client("GET", "/api/v1/promise")).json == resumed.json
+
+
+@pytest.mark.parametrize(
+    "raw", [b'{"roles": ["everybody"]}', b'{"for_s": 0}', b'{"for_s": 1e12}', b'{"until": 1}', b"[]"]
+)
+async def test_bad_drains(client: Client, raw: bytes) -> None:
+    answer = await client("POST", "/api/v1/promise/drain", raw=raw)
+    assert answer.status == 400 and not client.node.promise.holds.any
 
 
 async def test_a_form_cannot_post(client: Client) -> None:

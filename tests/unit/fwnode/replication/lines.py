@@ -9,6 +9,8 @@ import trio
 import trio.testing
 
 from fwnode.peering.load import carried_streams
+from fwnode.promise.promise import Kept, Promise
+from fwnode.promise.terms import Terms
 from fwnode.replication.copy import Copy
 from fwnode.replication.giving.service import SERVICE
 from fwnode.replication.service import Replication
@@ -113,8 +115,9 @@ class Node:
             reactor=SimpleNamespace(now=trio.current_time, bytes_out=0),
             network=SimpleNamespace(node_key=self.key),
             gate=self.gate,
+            promise=Promise(Terms(), (), Kept()),
             published_elsewhere=None,
-            config=SimpleNamespace(hls=SimpleNamespace(window_s=WINDOW_S), uplink_mbps=0.0),
+            config=SimpleNamespace(hls=SimpleNamespace(window_s=WINDOW_S)),
             draining=False,
             bytes_out=0,
             replication=None,

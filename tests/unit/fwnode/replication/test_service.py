@@ -11,6 +11,10 @@ import trio
 import trio.testing
 
 from fwnode.peering.load import carried_streams
+from fwnode.promise.holds import EVERYBODY, Holds
+from fwnode.promise.holds import Role as HoldRole
+from fwnode.promise.promise import Kept, Promise
+from fwnode.promise.terms import Terms
 from fwnode.replication.answer import AnswerReader
 from fwnode.replication.copy import IDLE_S, LOST_S
 from fwnode.replication.fetching.client import DEAD_S
@@ -110,8 +114,9 @@ class Node:
             streams=self.streams,
             reactor=SimpleNamespace(now=trio.current_time, bytes_out=0),
             network=SimpleNamespace(node_key=self.key),
-            config=SimpleNamespace(hls=SimpleNamespace(window_s=6.0), uplink_mbps=network.uplink_mbps),
+            config=SimpleNamespace(hls=SimpleNamespace(window_s=6.0)),
             gate=SimpleNamespace(refusal=None),
+            promise=Promise(Terms(round(network.uplink_mbps * 1e6)), (), Kept()),
             published_elsewhere=None,
             draining=False,
             bytes_out=0,
@@ -450,9 +455,9 @@ def set_budget(node: Node, streams: float) -> None:
     """An uplink with room for so many of the stream."""
     stream = node.streams.get(STREAM)
     assert stream is not None and stream.bitrate_bps
-    node.replication._giving.uplink.budget_bps = round(
-        streams * stream.bitrate_bps * 1.3
-    )  # what is said beside it
+    budget_bps = round(streams * stream.bitrate_bps * 1.3)  # with what is said beside it
+    node.parts.promise.terms = Terms(budget_bps)
+    node.replication._giving.uplink.budget_bps = budget_bps
 
 
 def test_with_room_for_one_the_second_edge_is_fed_by_the_first() -> None:
@@ -732,5 +737,56 @@ def test_the_tree_of_the_network() -> None:
         place = nodes[1].replication.place_of(STREAM)
         assert place is not None and place.copy and place.verified_parts > 4
         assert [edge.name for edge in place.edges] == ["n2"]
+
+    on_network(run)
+
+
+def test_edges_are_drained_from_a_copy_and_come_back() -> None:
+    async def run(network: Network) -> None:
+        nodes = await chain(network)
+        assert parents(nodes[1:]) == ["n0", "n1"]
+        network.cut.clear()
+        held = nodes[1].parts.promise
+        held.hold(Holds().drained([HoldRole.EDGES]))
+        nodes[1].replication.hold(closed=True)
+        assert nodes[1].replication.carried() == []
+        await trio.sleep(5)
+        assert parents(nodes[1:]) == ["n0", "n0"] and nodes[1].replication.edges == 0
+        held.hold(Holds())
+        nodes[1].replication.hold(closed=False)
+        assert [carried.name for carried in nodes[1].replication.carried()] == [STREAM]
+
+    on_network(run)
+
+
+def test_what_is_published_on_a_drained_node_is_given_and_on_a_paused_one_not() -> None:
+    async def run(network: Network) -> None:
+        origin, first, second = network.add(3)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(2)
+        origin.parts.promise.hold(Holds().drained(EVERYBODY))
+        origin.replication.hold(closed=True)
+        assert [carried.name for carried in origin.replication.carried()] == [STREAM]
+        first.watch()
+        await trio.sleep(4)
+        assert parents([first]) == ["n0"]
+        origin.parts.promise.hold(Holds().paused())
+        end = await second.open_stream(origin.id, "media", STREAM.encode())
+        await end.send_all(encode(Want()))
+        assert b"lets nobody new in" in await end.receive_some()
+        assert parents([first]) == ["n0"], "who is in stays"
+
+    on_network(run)
+
+
+def test_a_stream_that_the_owner_does_not_serve_is_not_fetched() -> None:
+    async def run(network: Network) -> None:
+        origin, edge = network.add(2)
+        network.nursery.start_soon(origin.publish)
+        await trio.sleep(2)
+        edge.parts.promise.terms = Terms(streams=("news*",))
+        edge.watch()
+        await trio.sleep(4)
+        assert origin.replication.edges == 0
 
     on_network(run)

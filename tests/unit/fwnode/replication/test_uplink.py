@@ -135,3 +135,10 @@ def test_the_past_is_sent_as_far_as_the_uplink_is_free() -> None:
     assert line.uplink.history_us(12 * M, 2 * M, line.now) == 2_500_000
     line.edge(2, 3 * M, last_resort=True)
     assert line.uplink.history_us(12 * M, 2 * M, line.now) == 0
+
+
+def test_viewers_who_were_promised_a_place_come_before_edges() -> None:
+    reserved = 1_500_000
+    uplink = Uplink(3 * M, lambda: 0, lambda now: reserved)
+    assert uplink.has_room(M, 0.0) and not uplink.has_room(2 * M, 0.0)
+    assert uplink.promised_bps(0.0) == reserved and uplink.fed_bps(0.0) == 0

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from msgspec import msgpack, structs
 
 from mesh.directory.facts import (
     KINDS,
@@ -28,6 +29,7 @@ FACTS = [
     Who("garden", "0.1", [Role.ORIGIN, Role.EDGE], b"claim"),
     Where(["192.0.2.1:7000"], "consistent"),
     Load(1, 2, 0.5, 3, 4, 5),
+    Load(1, 2, 0.5, 3, 4, 5, "draining", ["news*"]),
     CarriedStreams([CarriedStream("live", 1, 0, ["video h264", "audio aac"])]),
     CarriedStreams([CarriedStream("live", 1, 2, ["video h264"], b"o" * 32, b"p" * 32, 3_000_000)]),
     Transcode(["libx264"], 2),
@@ -83,6 +85,18 @@ def test_many_streams_fit_a_record() -> None:
 def test_load_is_told_when_it_changed_by_a_tenth(now: Load, worth: bool) -> None:
     assert is_worth_telling(Load(1000, 10_000, 0.2, 100, 10, 0), now) is worth
     assert is_worth_telling(None, now)
+
+
+def test_a_change_of_standing_is_told_at_once() -> None:
+    told = Load(1000, 10_000, 0.2, 100, 10, 0)
+    for now in (structs.replace(told, standing="paused"), structs.replace(told, streams=["news*"])):
+        assert is_worth_telling(told, now) and is_worth_telling(now, told)
+        assert not is_worth_telling(now, now)
+
+
+def test_load_of_a_node_that_says_no_more_than_how_busy_it_is() -> None:
+    short = msgpack.encode((1, 2, 0.5, 3, 4, 5))
+    assert parse_fact_untrusted(Load, short) == Load(1, 2, 0.5, 3, 4, 5)
 
 
 def test_load_without_a_budget() -> None:
