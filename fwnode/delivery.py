@@ -8,6 +8,7 @@ from media.bitstream.duration import frame_duration
 from media.container.feed import Feeds
 from media.deliver.http.router import Router
 from media.deliver.live import Attendance, Live, PosterSource
+from media.deliver.quality.beacon import Taker
 from media.deliver.routes import Pages, Shown, has_hls_script, public_router
 from media.net.store import MemoryFiles
 from media.track.registry import CallAt, RegistrySettings, Streams
@@ -35,6 +36,7 @@ def public_routes(
     shown: Iterable[Shown],
     ready: Callable[[], bool],
     audience: Attendance,
+    quality: Taker,
 ) -> Router:
     """Every public address. `shown` is on the home page; for the others see Live and Pages."""
     live = Live(
@@ -45,6 +47,7 @@ def public_routes(
         put_file=MemoryFiles().put,
         call_at=call_at,
         audience=audience,
+        quality=quality,
     )
     files = settings.player_files
     pages = Pages(shown, node=settings.node, hls_script=has_hls_script(files), ready=ready)

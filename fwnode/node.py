@@ -13,6 +13,7 @@ from fwnode.workers.crew import Crew, add
 from fwnode.workers.wire import Counts, RouteCounts
 from media.deliver.http.router import Router
 from media.deliver.poster.posters import Posters
+from media.deliver.quality.board import Board
 from media.net.reactor import Reactor
 from media.track.registry import Streams
 from media.track.stream import StreamState
@@ -55,6 +56,7 @@ class Node:
     posters: Posters = dataclasses.field(default_factory=Posters)
     http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
     crew: Crew = dataclasses.field(default_factory=Crew)  # processes that deliver beside this one
+    quality: Board = dataclasses.field(default_factory=lambda: Board(lambda name: False))  # what viewers see
     draining: bool = False
     replication: Replicating | None = None  # while the node takes part in a network
     published_elsewhere: Callable[[str], bool] | None = None  # set while in a network

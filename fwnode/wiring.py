@@ -21,6 +21,7 @@ from media.bitstream.duration import frame_duration
 from media.container.feed import Feeds, FeedSettings
 from media.deliver.audience import Audience
 from media.deliver.http.service import HttpService
+from media.deliver.quality.board import Board
 from media.ingest.diagnosis.observer import Diagnosis
 from media.ingest.rtmp.model import RtmpSettings
 from media.ingest.rtmp.sessions import RtmpSessions
@@ -185,6 +186,7 @@ def compose(
     )
     node = Node(config, network, keyring, streams, gate, reactor, started_at, unix_us() // MICROSECONDS)
     node.crew = Crew(config.workers)
+    node.quality = Board(lambda name: streams.get(name) is not None)
     feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)
@@ -198,11 +200,19 @@ def compose(
         shown=streams,
         ready=lambda: not node.draining,
         audience=audience,
+        quality=node.quality,
     )
     http = HttpService(reactor, node.router)
     http.site.on_refused = journal.request_refused
     node.http_refused = http.site.refused
     lending = None
     if config.workers:
-        lending = Lending(streams, node.posters, audience, history_us=delivery.held_us, now=reactor.now())
+        lending = Lending(
+            streams,
+            node.posters,
+            audience,
+            quality=node.quality,
+            history_us=delivery.held_us,
+            now=reactor.now(),
+        )
     return Services(node, journal, http, rtmp, worker_start(config, delivery), lending)

@@ -10,6 +10,7 @@ from fwnode.keys import ANY_STREAM, LABEL_LENGTH_MAX, Keyring, StreamKey
 from fwnode.network import Expelled, Joined, Network
 from fwnode.replication.model import Counters, Replicating, StreamPlace, UplinkView
 from fwnode.workers.crew import WorkerStatus
+from media.deliver.quality.model import QualityView
 from media.track.stream import StreamStatistics
 from mesh.identity.claim import NAME_LENGTH_MAX, NAME_RULE, USES_MAX, to_roles
 from mesh.identity.invite import EXPIRES_S, EXPIRES_S_MAX, EXPIRES_S_MIN, SEEDS_MAX, Invite, Terms
@@ -62,6 +63,9 @@ class NodeStatus(msgspec.Struct, frozen=True):
     workers: Annotated[
         list[WorkerStatus], Described(description="Processes that deliver beside it; totals include theirs.")
     ] = []
+    quality: Annotated[
+        QualityView | None, Described(description="What all viewers see. Null: no player told.")
+    ] = None
 
 
 class StreamView(StreamStatistics, frozen=True):
@@ -69,6 +73,9 @@ class StreamView(StreamStatistics, frozen=True):
 
     place: Annotated[
         StreamPlace | None, Described(description="Null: other nodes do not have to do with it.")
+    ] = None
+    quality: Annotated[
+        QualityView | None, Described(description="What its viewers here see. Null: no player told.")
     ] = None
 
 
@@ -303,10 +310,12 @@ class DroppedEvent(msgspec.Struct, frozen=True):
     count: int
 
 
-def stream_view(statistics: StreamStatistics, place: StreamPlace | None) -> StreamView:
+def stream_view(
+    statistics: StreamStatistics, place: StreamPlace | None, quality: QualityView | None = None
+) -> StreamView:
     """A stream as the API shows it."""
     fields = {name: getattr(statistics, name) for name in statistics.__struct_fields__}
-    return StreamView(**fields, place=place)
+    return StreamView(**fields, place=place, quality=quality)
 
 
 def replication_view(replication: Replicating | None, copies: int) -> ReplicationView:

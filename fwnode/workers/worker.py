@@ -66,6 +66,7 @@ class Process:
             shown=self._mirror,
             ready=lambda: not self._draining,
             audience=self._mirror.visits,
+            quality=self._mirror.quality,
         )
         for route in router.routes:
             if route.name == "live":

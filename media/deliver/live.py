@@ -19,7 +19,10 @@ from media.deliver.http.request import Request
 from media.deliver.http.response import Response, plain_error
 from media.deliver.http.websocket import Opcode, WebSocketSink, websocket_frame
 from media.deliver.poster.posters import Waiter
-from media.errors import Refused
+from media.deliver.quality.beacon import Taker
+from media.deliver.quality.board import Board
+from media.deliver.quality.cmcd import cmcd_text, parse_cmcd_untrusted, sighting_of, without_cmcd
+from media.errors import Refused, WireError
 from media.package.playlist import codec_string, mime_type
 from media.track.model import Packet
 from media.track.registry import CallAt, Streams, Timer
@@ -65,12 +68,17 @@ class Live:
         put_file: PutFile,
         call_at: CallAt,
         audience: Attendance | None = None,
+        quality: Taker | None = None,
     ) -> None:
         """`window_us` is the length of media playlists; for `put_file` see HlsStream.
 
-        `audience` is told of viewers by HLS; without it they are counted here.
+        `audience` is told of viewers by HLS; without it they are counted here. So is `quality` of what
+        players say with their requests.
         """
         self.audience: Attendance = Audience() if audience is None else audience
+        self.quality: Taker = (
+            Board(lambda name: streams.get(name) is not None) if quality is None else quality
+        )
         self._streams = streams
         self._feeds = feeds
         self._posters = posters
@@ -106,10 +114,11 @@ class Live:
         if hls is None:
             reply.send(NO_STREAM)
             return
+        sid = self._hear(hls.stream, request, track) if request.head.cmcd else ""
         if file != "index.m3u8":
             _held(reply, hls.object(track, file, reply.send, request.now))
             return
-        self._seen(hls.stream, request)
+        self._seen(hls.stream, request, sid)
         directives: Directives | Response = ANY_PLAYLIST
         if request.query_text:
             query = request.query
@@ -124,12 +133,22 @@ class Live:
         if hls is None:
             reply.send(NO_STREAM)
             return
-        token = request.query_text if request.query("token") is not None else ""
+        token = without_cmcd(request.query_text) if request.query("token") is not None else ""
         query = f"?{token}" if token and len(token) <= TOKEN_QUERY_MAX and '"' not in token else ""
         _held(reply, hls.multivariant(query, reply.send, request.now))
 
-    def _seen(self, stream: Stream, request: Request) -> None:
-        session = request.header(b"cmcd-session") or request.header(b"user-agent")
+    def _hear(self, stream: Stream, request: Request, track: str) -> str:
+        """Keep what a player says by CMCD; the name of its session, empty when it says none."""
+        try:
+            cmcd = parse_cmcd_untrusted(cmcd_text(request))
+        except WireError:
+            self.quality.totals.malformed += 1
+            return ""
+        self.quality.take(stream.name, sighting_of(cmcd, request, track), request.now)
+        return cmcd.sid
+
+    def _seen(self, stream: Stream, request: Request, sid: str) -> None:
+        session = sid or request.header(b"user-agent")
         self.audience.seen(stream, f"{request.peer_host} {session}", request.now)
 
     def _hls_of(self, name: str, now: float) -> HlsStream | None:
