@@ -27,6 +27,9 @@ const CONFIG = {
   capLevelToPlayerSize: true,
   enableWorker: false, // fMP4 needs no remuxing, and a worker from a blob would need a wider CSP
 };
+// What the node knows the use of, in the query of playlists: a header would cost a question beforehand
+// at each address of another node (CORS).
+const CMCD_KEYS = ["sid", "sf", "st", "ot", "su", "bs", "mtp", "pr"];
 
 let loading = null;
 
@@ -54,6 +57,7 @@ export class HlsTransport {
   #video;
   #url;
   #script;
+  #session;
   #events;
   #hls = null;
   #native = false;
@@ -67,11 +71,12 @@ export class HlsTransport {
     return native || (hasScript && Boolean(window.MediaSource || window.ManagedMediaSource));
   }
 
-  /** `script` is the address of hls.js, or "" without. `events`: see WebSocketTransport, and levels(). */
-  constructor(video, url, script, events) {
+  /** `script` is the address of hls.js, or "" without; `session` names this viewing. `events`: see WebSocketTransport, and levels(). */
+  constructor(video, url, script, session, events) {
     this.#video = video;
     this.#url = url;
     this.#script = script;
+    this.#session = session;
     this.#events = events;
   }
 
@@ -96,6 +101,17 @@ export class HlsTransport {
       this.#video.removeAttribute("src");
       this.#video.load();
     }
+  }
+
+  /** How the node is told of it. */
+  get kind() {
+    return this.#native ? "hls-native" : "hls";
+  }
+
+  /** Name of the track in use. */
+  get rendition() {
+    const level = this.#hls?.levels?.[this.#hls.currentLevel];
+    return level ? (new URL(level.uri, location.href).pathname.split("/").at(-2) ?? "") : "";
   }
 
   get live() {
@@ -153,7 +169,9 @@ export class HlsTransport {
   }
 
   #startScript(Hls) {
-    const hls = (this.#hls = new Hls(CONFIG));
+    const cmcd = { sessionId: this.#session, includeKeys: CMCD_KEYS };
+    const hls = (this.#hls = new Hls({ ...CONFIG, cmcd }));
+    hls.config.fLoader = undefined; // addresses of media stay the same for everyone, and caches of use
     hls.on(Hls.Events.ERROR, (_, data) => this.#failure(Hls, data));
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.#events.levels());
     hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {

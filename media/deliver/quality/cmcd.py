@@ -23,7 +23,7 @@ DIGITS_MAX = 12
 
 # One key with its value and the comma behind it; a string may have a comma or an escaped quote in it.
 _ITEM = re.compile(
-    r'\s*([A-Za-z][A-Za-z0-9.-]{0,63})(?:=(?:"((?:[^"\\]|\\.)*)"|([^",]*)))?\s*(,|\Z)', re.ASCII
+    r'\s*([A-Za-z][A-Za-z0-9.-]{0,63})(?:=(?:"((?:[^"\\]|\\.)*)"|([^",\s]*)))?\s*(,|\Z)', re.ASCII
 )
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
