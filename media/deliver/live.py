@@ -114,11 +114,12 @@ class Live:
         if hls is None:
             reply.send(NO_STREAM)
             return
-        sid = self._hear(hls.stream, request, track) if request.head.cmcd else ""
+        if request.head.cmcd:
+            self._hear(hls.stream, request, track)
         if file != "index.m3u8":
             _held(reply, hls.object(track, file, reply.send, request.now))
             return
-        self._seen(hls.stream, request, sid)
+        self._seen(hls.stream, request)
         directives: Directives | Response = ANY_PLAYLIST
         if request.query_text:
             query = request.query
@@ -137,18 +138,18 @@ class Live:
         query = f"?{token}" if token and len(token) <= TOKEN_QUERY_MAX and '"' not in token else ""
         _held(reply, hls.multivariant(query, reply.send, request.now))
 
-    def _hear(self, stream: Stream, request: Request, track: str) -> str:
-        """Keep what a player says by CMCD; the name of its session, empty when it says none."""
+    def _hear(self, stream: Stream, request: Request, track: str) -> None:
+        """Keep what a player says by CMCD."""
         try:
             cmcd = parse_cmcd_untrusted(cmcd_text(request))
         except WireError:
             self.quality.totals.malformed += 1
-            return ""
-        self.quality.take(stream.name, sighting_of(cmcd, request, track), request.now)
-        return cmcd.sid
+        else:
+            self.quality.take(stream.name, sighting_of(cmcd, request, track), request.now)
 
-    def _seen(self, stream: Stream, request: Request, sid: str) -> None:
-        session = sid or request.header(b"user-agent")
+    def _seen(self, stream: Stream, request: Request) -> None:
+        # Not the query's session: players that are spared the cost say it with some requests only.
+        session = request.header(b"cmcd-session") or request.header(b"user-agent")
         self.audience.seen(stream, f"{request.peer_host} {session}", request.now)
 
     def _hls_of(self, name: str, now: float) -> HlsStream | None:

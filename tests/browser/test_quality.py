@@ -61,10 +61,10 @@ def test_hls_js_says_who_it_is_and_addresses_of_media_stay_the_same(
     media = [url for url in asked if ".m4s" in url or ".mp4" in url]
     playlists = [url for url in asked if "/v1/index.m3u8" in url]
     assert media and not [url for url in media if "CMCD" in url]
-    assert playlists and all("CMCD=" in url for url in playlists)
+    telling = [url for url in playlists if "CMCD=" in url]
+    assert 1 <= len(telling) < len(playlists) / 2
     quality = quality_of(demo)
-    assert quality["cmcd"]["requests"] > 2
-    assert quality["cmcd"]["throughput_kbps"]["p50"] > 0
+    assert quality["cmcd"]["requests"] >= 1 and quality["heard"] == 2
     assert quality["by_rendition"]["v1"]["latency_ms"]
 
 

@@ -30,6 +30,19 @@ const CONFIG = {
 // What the node knows the use of, in the query of playlists: a header would cost a question beforehand
 // at each address of another node (CORS).
 const CMCD_KEYS = ["sid", "sf", "st", "ot", "su", "bs", "mtp", "pr"];
+const CMCD_PERIOD_MS = 5_000; // playlists in between have the address that all viewers ask for
+
+/** A loader for playlists that has one of `Telling` now and then, and else one of `Plain`. */
+function sparing(Telling, Plain) {
+  let toldAt = -Infinity;
+  return class {
+    constructor(config) {
+      const due = performance.now() - toldAt >= CMCD_PERIOD_MS;
+      if (due) toldAt = performance.now();
+      return due ? new Telling(config) : new Plain(config);
+    }
+  };
+}
 
 let loading = null;
 
@@ -172,6 +185,7 @@ export class HlsTransport {
     const cmcd = { sessionId: this.#session, includeKeys: CMCD_KEYS };
     const hls = (this.#hls = new Hls({ ...CONFIG, cmcd }));
     hls.config.fLoader = undefined; // addresses of media stay the same for everyone, and caches of use
+    hls.config.pLoader = sparing(hls.config.pLoader, hls.config.loader);
     hls.on(Hls.Events.ERROR, (_, data) => this.#failure(Hls, data));
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.#events.levels());
     hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
