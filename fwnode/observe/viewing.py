@@ -6,7 +6,7 @@ from prometheus_client.core import Metric
 
 from fwnode.observe.families import Samples, counter, gauge
 from media.deliver.quality.board import Board
-from media.deliver.quality.model import QualityView, Slice, Spread
+from media.deliver.quality.model import QualitySlice, QualitySpread, QualityView
 
 SHARES = (("0.5", "p50"), ("0.95", "p95"))
 LABELS = ("stream", "transport")
@@ -30,7 +30,7 @@ def of_viewing(board: Board, now: float) -> Iterator[Metric]:
     yield from _totals(board)
 
 
-def _times(rows: list[tuple[tuple[str, str], Slice]]) -> Iterator[Metric]:
+def _times(rows: list[tuple[tuple[str, str], QualitySlice]]) -> Iterator[Metric]:
     labels = (*LABELS, "quantile")
     yield gauge(
         "fwnode_viewer_startup_seconds",
@@ -69,7 +69,7 @@ def _totals(board: Board) -> Iterator[Metric]:
     )
 
 
-def _shares(rows: Iterable[tuple[tuple[str, ...], Spread | None]]) -> Samples:
+def _shares(rows: Iterable[tuple[tuple[str, ...], QualitySpread | None]]) -> Samples:
     return [
         ((*key, share), getattr(spread, field) / 1000)
         for key, spread in rows

@@ -24,7 +24,7 @@ from media.track.stream import StreamState
 
 CONTROL_BYTES_MAX = 16 * 1024 * 1024  # the player's files are 0.7 MB, a report of every viewer 1.5 MB
 VISITS_MAX = 50_000  # viewers in one report, as many as an audience counts
-HEARD_MAX = 10_000  # players in one report, as many as a board keeps
+HEARD_MAX = 8_000  # players in one report: what they tell and what their requests do, as a board keeps
 LISTENERS_MAX = 8
 KINDS_MAX = 64  # of faults, of statuses, of routes: the program has about ten of each
 TEXT_MAX = 200

@@ -10,17 +10,26 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import chain
 
-from media.deliver.quality.model import QualityView, Requests, Sighting, Slice, Spread, Totals
+from media.deliver.quality.model import (
+    QualitySlice,
+    QualitySpread,
+    QualityView,
+    RequestQuality,
+    Sighting,
+    Totals,
+)
 
 WINDOW_S = 300.0
 NOW_S = 30.0  # three of the player's reports: who is silent so long watches no more
-SESSIONS_MAX = 10_000  # over all streams; about 10 MB, and 30 ms to make every view of
+SESSIONS_MAX = 4_000  # over all streams, a fair sample of more; about 4 MB, 20 ms to look at (measured)
 SESSIONS_PER_ADDRESS = 64  # a household, an office, a proxy; more of them are not needed to know
 SPAN_S = 60.0  # watched and stalled times are kept in pieces so long
 FIRST_WATCHED_MS = 15_000  # what the first report may claim: a player that begins to tell late
 SLACK_MS = 2_000  # of two clocks, and of a report that was on its way longer
 GROUPS_MAX = 24  # transports, or renditions, shown of one stream; who has another one is in the sum only
 SWEEP_S = 5.0
+# What each session's time is counted in: watched ms, stalled ms, stalls, frames, dropped, requests, starved.
+NONE = [0] * 7
 
 
 class _Session:
@@ -43,8 +52,7 @@ class _Session:
         self.beacon_at: float | None = None
         self.ended = False
         self.last: Sighting | None = None  # the newest of every value
-        # (since, watched ms, stalled ms, stalls, frames, dropped, requests, starved)
-        self.spans: deque[tuple[float, list[int]]] = deque()
+        self.spans: deque[tuple[float, list[int]]] = deque()  # since when, and what is counted
 
 
 class Board:
@@ -82,13 +90,14 @@ class Board:
         """What the viewers of a stream see; None: nobody told."""
         self._sweep(now)
         sessions = self._streams.get(name)
-        return _view(list(sessions.values()), now) if sessions else None
+        return _view(sessions.values(), now) if sessions else None
 
     def view_of_all(self, now: float) -> QualityView | None:
         """What all viewers of this node see."""
         self._sweep(now)
-        sessions = list(chain.from_iterable(held.values() for held in self._streams.values()))
-        return _view(sessions, now) if sessions else None
+        if not self._streams:
+            return None
+        return _view(chain.from_iterable(held.values() for held in self._streams.values()), now)
 
     def names(self) -> list[str]:
         """Streams of which something was told."""
@@ -221,8 +230,21 @@ def _requested(before: Sighting, request: Sighting) -> Sighting:
     )
 
 
-def _view(sessions: list[_Session], now: float) -> QualityView:
-    whole = _slice(sessions, now)
+class _Row:
+    """A session as it is looked at: every sum is made once."""
+
+    __slots__ = ("is_new", "last", "sums", "watches")
+
+    def __init__(self, session: _Session, last: Sighting, now: float) -> None:
+        self.last = last
+        self.watches = not session.ended and now - session.seen_at <= NOW_S
+        self.is_new = now - session.began_at <= WINDOW_S
+        self.sums = [sum(counts) for counts in zip(*(span for _, span in session.spans), strict=True)] or NONE
+
+
+def _view(sessions: Iterable[_Session], now: float) -> QualityView:
+    rows = [_Row(session, session.last, now) for session in sessions if session.last is not None]
+    whole = _slice(rows)
     return QualityView(
         whole.sessions,
         whole.startup_ms,
@@ -233,30 +255,29 @@ def _view(sessions: list[_Session], now: float) -> QualityView:
         whole.stall_ratio,
         whole.dropped_ratio,
         window_s=round(WINDOW_S),
-        heard=len(sessions),
-        by_transport=_grouped(sessions, lambda last: last.transport, now),
-        by_rendition=_grouped(sessions, lambda last: last.rendition, now),
-        cmcd=_requests(sessions),
+        heard=len(rows),
+        by_transport=_grouped(rows, lambda last: last.transport),
+        by_rendition=_grouped(rows, lambda last: last.rendition),
+        cmcd=_requests(rows),
     )
 
 
-def _grouped(sessions: list[_Session], key: Callable[[Sighting], str], now: float) -> dict[str, Slice]:
+def _grouped(rows: list[_Row], key: Callable[[Sighting], str]) -> dict[str, QualitySlice]:
     """By what each session had last, those with most sessions first."""
-    groups: dict[str, list[_Session]] = {}
-    for session in sessions:
-        if session.last is not None and (name := key(session.last)):
-            groups.setdefault(name, []).append(session)
+    groups: dict[str, list[_Row]] = {}
+    for row in rows:
+        if name := key(row.last):
+            groups.setdefault(name, []).append(row)
     most = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))[:GROUPS_MAX]
-    return {name: _slice(members, now) for name, members in most}
+    return {name: _slice(members) for name, members in most}
 
 
-def _slice(sessions: list[_Session], now: float) -> Slice:
-    watched, stalled, stalls, frames, dropped, *_ = _sums(sessions)
-    lasts = [(session, session.last) for session in sessions if session.last is not None]
-    return Slice(
-        sessions=sum(not session.ended and now - session.seen_at <= NOW_S for session in sessions),
-        startup_ms=_spread(last.startup_ms for session, last in lasts if now - session.began_at <= WINDOW_S),
-        latency_ms=_spread(last.latency_ms for _, last in lasts),
+def _slice(rows: list[_Row]) -> QualitySlice:
+    watched, stalled, stalls, frames, dropped = (sum(row.sums[index] for row in rows) for index in range(5))
+    return QualitySlice(
+        sessions=sum(row.watches for row in rows),
+        startup_ms=_spread(row.last.startup_ms for row in rows if row.is_new),
+        latency_ms=_spread(row.last.latency_ms for row in rows),
         watched_s=watched / 1000,
         stalled_s=stalled / 1000,
         stalls=stalls,
@@ -265,32 +286,22 @@ def _slice(sessions: list[_Session], now: float) -> Slice:
     )
 
 
-def _requests(sessions: list[_Session]) -> Requests | None:
-    requests, starved = _sums(sessions)[5:]
+def _requests(rows: list[_Row]) -> RequestQuality | None:
+    requests, starved = (sum(row.sums[index] for row in rows) for index in (5, 6))
     if not requests:
         return None
-    lasts = [session.last for session in sessions if session.last is not None]
-    return Requests(
+    return RequestQuality(
         requests,
         starved,
-        _spread(last.buffer_ms for last in lasts),
-        _spread(last.throughput_kbps for last in lasts),
+        _spread(row.last.buffer_ms for row in rows),
+        _spread(row.last.throughput_kbps for row in rows),
     )
 
 
-def _sums(sessions: list[_Session]) -> list[int]:
-    sums = [0] * 7
-    for session in sessions:
-        for _, counts in session.spans:
-            for index, count in enumerate(counts):
-                sums[index] += count
-    return sums
-
-
-def _spread(values: Iterable[int | None]) -> Spread | None:
+def _spread(values: Iterable[int | None]) -> QualitySpread | None:
     """The nearest-rank percentiles of those that are known."""
     known = sorted(value for value in values if value is not None)
     if not known:
         return None
     ranks = [known[-(-share * len(known) // 100) - 1] for share in (50, 95)]
-    return Spread(float(ranks[0]), float(ranks[1]), len(known))
+    return QualitySpread(float(ranks[0]), float(ranks[1]), len(known))

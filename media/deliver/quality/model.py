@@ -71,7 +71,7 @@ def joined(before: Sighting, after: Sighting) -> Sighting:
     )
 
 
-class Spread(msgspec.Struct, frozen=True):
+class QualitySpread(msgspec.Struct, frozen=True):
     """Of one value for each session: half of them have at most `p50`, 95 % at most `p95`."""
 
     p50: float
@@ -79,15 +79,15 @@ class Spread(msgspec.Struct, frozen=True):
     sessions: Annotated[int, Described(description="That told it.")]
 
 
-class Slice(msgspec.Struct, frozen=True):
+class QualitySlice(msgspec.Struct, frozen=True):
     """Some of the sessions of the last minutes."""
 
     sessions: Annotated[int, Described(description="Watching now.")]
     startup_ms: Annotated[
-        Spread | None, Described(description="From the wish to watch to the first picture.")
+        QualitySpread | None, Described(description="From the wish to watch to the first picture.")
     ]
     latency_ms: Annotated[
-        Spread | None, Described(description="From the node's reception of a picture to the screen.")
+        QualitySpread | None, Described(description="From the node's reception of a picture to the screen.")
     ]
     watched_s: Annotated[float, Described(description="Playing or stalled, as players tell.")]
     stalled_s: float
@@ -98,23 +98,23 @@ class Slice(msgspec.Struct, frozen=True):
     dropped_ratio: Annotated[float | None, Described(description="Of frames, by the viewers' machines.")]
 
 
-class Requests(msgspec.Struct, frozen=True):
+class RequestQuality(msgspec.Struct, frozen=True):
     """What the requests of HLS players say (CMCD)."""
 
     requests: int
     starved: Annotated[int, Described(description="That told of a buffer that had run dry.")]
-    buffer_ms: Spread | None
-    throughput_kbps: Spread | None
+    buffer_ms: QualitySpread | None
+    throughput_kbps: QualitySpread | None
 
 
-class QualityView(Slice, frozen=True):
+class QualityView(QualitySlice, frozen=True):
     """What viewers see, by what their players told in the last `window_s`."""
 
     window_s: int
     heard: Annotated[int, Described(description="Sessions heard of in that time.")]
-    by_transport: dict[str, Slice]
-    by_rendition: dict[str, Slice]
-    cmcd: Requests | None
+    by_transport: dict[str, QualitySlice]
+    by_rendition: dict[str, QualitySlice]
+    cmcd: RequestQuality | None
 
 
 class Totals(msgspec.Struct):
