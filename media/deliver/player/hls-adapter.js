@@ -30,15 +30,18 @@ const CONFIG = {
 // What the node knows the use of, in the query of playlists: a header would cost a question beforehand
 // at each address of another node (CORS).
 const CMCD_KEYS = ["sid", "sf", "st", "ot", "su", "bs", "mtp", "pr"];
+const CMCD_FIRST = 2; // the multivariant playlist and the first one of a track
 const CMCD_PERIOD_MS = 5_000; // playlists in between have the address that all viewers ask for
 
 /** A loader for playlists that has one of `Telling` now and then, and else one of `Plain`. */
 function sparing(Telling, Plain) {
-  let toldAt = -Infinity;
+  let told = 0;
+  let toldAt = 0;
   return class {
     constructor(config) {
-      const due = performance.now() - toldAt >= CMCD_PERIOD_MS;
+      const due = told < CMCD_FIRST || performance.now() - toldAt >= CMCD_PERIOD_MS;
       if (due) toldAt = performance.now();
+      told += due;
       return due ? new Telling(config) : new Plain(config);
     }
   };

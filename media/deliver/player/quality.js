@@ -15,7 +15,7 @@ export function newSession() {
 
 /** Counts what is seen from the player's states. Pure: the clock is given. */
 export class Viewing {
-  startupMs = null;
+  startupMs = null; // null: no picture so far, or not known
   watchedMs = 0; // playing or stalled
   stalledMs = 0;
   stalls = 0;
@@ -24,6 +24,7 @@ export class Viewing {
 
   #state = "";
   #at = 0;
+  #started = false;
   #wishedAt = null; // since when a first picture is waited for
   #framesBefore = 0;
   #droppedBefore = 0;
@@ -32,12 +33,14 @@ export class Viewing {
   /** The player is in this state now. */
   enter(state, nowMs) {
     this.#pass(nowMs);
-    const stopped = state === "stalled" || (this.startupMs !== null && ["connecting", "failed"].includes(state));
+    const stopped = state === "stalled" || (this.#started && ["connecting", "failed"].includes(state));
     if (stopped && this.#state === "playing") this.stalls += 1;
-    if (this.startupMs === null) {
+    if (!this.#started) {
       if (IDLE.includes(state)) this.#wishedAt = null;
-      else this.#wishedAt ??= nowMs;
-      if (state === "playing") this.startupMs = nowMs - this.#wishedAt;
+      else if (state !== "playing") this.#wishedAt ??= nowMs;
+      // After a tap that the browser wanted, it is not known how long it would have taken.
+      else if (this.#wishedAt !== null) this.startupMs = nowMs - this.#wishedAt;
+      this.#started = state === "playing";
     }
     // Back from a rest it starts anew: that wait is no stall.
     if (state === "playing" || IDLE.includes(state)) this.#state = state;
@@ -59,7 +62,7 @@ export class Viewing {
 
   /** Whether there is, or was to be, something to see. */
   get begun() {
-    return this.startupMs !== null || this.#wishedAt !== null;
+    return this.#started || this.#wishedAt !== null;
   }
 
   /** What the node is told. The latency is the median since the call before. */
