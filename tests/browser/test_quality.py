@@ -13,8 +13,8 @@ pytestmark = pytest.mark.browser
 
 OpenPage = Callable[..., Any]
 # The clock is drawn before the picture is coded and sent, the player counts from the node's reception:
-# about 100 ms. The rest is what two busy cores do to a median of few samples.
-TOLERANCE_MS = 700
+# about 100 ms. The rest is for medians of few samples.
+TOLERANCE_MS = 500
 PATIENCE_S = 15.0
 LEAVE = "() => window.dispatchEvent(new Event('pagehide'))"
 
@@ -26,24 +26,36 @@ def quality_of(demo: Any) -> dict[str, Any]:
     return found
 
 
-def told(demo: Any, transport: str) -> dict[str, Any]:
-    """The same of those by that transport, once the latency was told."""
+def tell(viewer: Any, demo: Any, transport: str) -> dict[str, Any]:
+    """Have the page tell now: what the node has of that transport then, once it heard of more than before."""
+    before = quality_of(demo)["by_transport"].get(transport, {}).get("watched_s", -1)
+    viewer.page.evaluate(LEAVE)
     until = time.monotonic() + PATIENCE_S
     while True:
-        found: dict[str, Any] = quality_of(demo)["by_transport"].get(transport) or {}
-        if found.get("latency_ms"):
+        found: dict[str, Any] = quality_of(demo)["by_transport"].get(transport) or {"watched_s": -1}
+        if found["watched_s"] > before:
             return found
-        assert time.monotonic() < until, f"nothing was told of {transport}"
+        assert time.monotonic() < until, f"nothing more was told of {transport}"
         time.sleep(0.1)
+
+
+def compare(viewer: Any, demo: Any, transport: str) -> None:
+    """What is told of some seconds, with what the picture says in the same seconds."""
+    tell(viewer, demo, transport)
+    ages = measure_glass_to_glass(viewer.page, 3)
+    found = tell(viewer, demo, transport)
+    # On a machine that is too busy to play evenly, the two do not look at the same pictures.
+    tolerance_ms = TOLERANCE_MS + max(ages) - min(ages)
+    assert abs(found["latency_ms"]["p50"] - percentile(ages, 0.5)) < tolerance_ms
+    assert 0 < found["startup_ms"]["p50"] < 30_000
+    assert found["watched_s"] > 2
+    assert 0 <= found["stall_ratio"] <= 1
 
 
 def test_the_node_is_told_the_age_of_the_picture(open_page: OpenPage, demo: Any) -> None:
     viewer = open_page("/watch/demo?transport=ws")
     viewer.until_playing("websocket")
-    ages = measure_glass_to_glass(viewer.page, 3)
-    viewer.page.evaluate(LEAVE)
-    compare(told(demo, "websocket"), ages)
-    assert viewer.stats()["state"] == "playing"
+    compare(viewer, demo, "websocket")
 
 
 def test_hls_js_says_who_it_is_and_addresses_of_media_stay_the_same(
@@ -55,9 +67,7 @@ def test_hls_js_says_who_it_is_and_addresses_of_media_stay_the_same(
         lambda page: page.on("request", lambda request: asked.append(request.url)),
     )
     viewer.until_playing("hls")
-    ages = measure_glass_to_glass(viewer.page, 3)
-    viewer.page.evaluate(LEAVE)
-    compare(told(demo, "hls"), ages)
+    compare(viewer, demo, "hls")
     media = [url for url in asked if ".m4s" in url or ".mp4" in url]
     playlists = [url for url in asked if "/v1/index.m3u8" in url]
     assert media and not [url for url in media if "CMCD" in url]
@@ -66,14 +76,6 @@ def test_hls_js_says_who_it_is_and_addresses_of_media_stay_the_same(
     quality = quality_of(demo)
     assert quality["cmcd"]["requests"] >= 1 and quality["heard"] == 2
     assert quality["by_rendition"]["v1"]["latency_ms"]
-
-
-def compare(found: dict[str, Any], ages: list[float]) -> None:
-    """What was told, with what the picture says."""
-    assert abs(found["latency_ms"]["p50"] - percentile(ages, 0.5)) < TOLERANCE_MS
-    assert 0 < found["startup_ms"]["p50"] < 30_000
-    assert found["watched_s"] > 2
-    assert 0 <= found["stall_ratio"] <= 1
 
 
 def test_only_what_a_viewer_waits_for_counts_as_waiting(browser: Any, demo: Any) -> None:
