@@ -9,6 +9,7 @@ from media.bitstream.duration import frame_duration
 from media.container.feed import Feeds
 from media.deliver.http.router import Router
 from media.deliver.live import Attendance, Door, Live, PosterSource
+from media.deliver.quality.beacon import Taker
 from media.deliver.routes import Pages, Shown, has_hls_script, public_router
 from media.net.store import MemoryFiles
 from media.track.registry import CallAt, RegistrySettings, Streams
@@ -44,6 +45,7 @@ def public_routes(
     ready: Callable[[], bool],
     audience: Attendance,
     steering: Steering,
+    quality: Taker,
     door: Door | None = None,
 ) -> Router:
     """Every public address. `shown` is on the home page; for the others see Live and Pages."""
@@ -56,6 +58,7 @@ def public_routes(
         call_at=call_at,
         audience=audience,
         door=door,
+        quality=quality,
     )
     files = settings.player_files
     pages = Pages(shown, node=settings.node, hls_script=has_hls_script(files), ready=ready)

@@ -17,6 +17,7 @@ from fwnode.workers.crew import Crew, add
 from fwnode.workers.wire import Counts, RouteCounts
 from media.deliver.http.router import Router
 from media.deliver.poster.posters import Posters
+from media.deliver.quality.board import Board
 from media.net.reactor import Reactor
 from media.track.derived import is_ladder
 from media.track.registry import Streams
@@ -61,6 +62,7 @@ class Node:
     http_refused: dict[int, int] = dataclasses.field(default_factory=dict)  # broken requests, by status
     crew: Crew = dataclasses.field(default_factory=Crew)  # processes that deliver beside this one
     choosing: Choosing = dataclasses.field(default_factory=lambda: Choosing(lambda stream: False, ""))
+    quality: Board = dataclasses.field(default_factory=lambda: Board(lambda name: False))  # what viewers see
     draining: bool = False
     replication: Replicating | None = None  # while the node takes part in a network
     promise: Promise = dataclasses.field(default_factory=lambda: Promise(Terms(), (), Kept()))

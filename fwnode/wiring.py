@@ -29,6 +29,7 @@ from media.bitstream.duration import frame_duration
 from media.container.feed import Feeds, FeedSettings
 from media.deliver.audience import Audience
 from media.deliver.http.service import HttpService
+from media.deliver.quality.board import Board
 from media.ingest.diagnosis.observer import Diagnosis
 from media.ingest.rtmp.model import Role as RtmpRole
 from media.ingest.rtmp.model import RtmpSettings
@@ -249,6 +250,7 @@ def compose(
     node.promise.edges_bps = lambda: node.replication.edges_bps() if node.replication is not None else 0
     node.door = door = PromiseDoor(node.promise, streams, reactor.now)
     gate.ask_of_players(door.admit_player)
+    node.quality = Board(lambda name: streams.get(name) is not None)
     feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)
@@ -270,13 +272,21 @@ def compose(
         audience=audience,
         steering=answers,
         door=door,
+        quality=node.quality,
     )
     http = HttpService(reactor, node.router)
     http.site.on_refused = journal.request_refused
     node.http_refused = http.site.refused
     lending = None
     if config.workers:
-        lending = Lending(streams, node.posters, audience, history_us=delivery.held_us, now=reactor.now())
+        lending = Lending(
+            streams,
+            node.posters,
+            audience,
+            quality=node.quality,
+            history_us=delivery.held_us,
+            now=reactor.now(),
+        )
         lending.consult = lambda message, now: consult(answers, message, now)
     capacity = StreamsAtMost(config.transcode.streams)
     transcoder = Transcoder(streams, transcode_settings(config), capacity, unix_us)

@@ -253,7 +253,8 @@ class Api:
     def _view(self, stream: Stream) -> views.StreamView:
         replication = self._node.replication
         place = replication.place_of(stream.name) if replication is not None else None
-        return views.stream_view(stream.statistics(self._node.reactor.now()), place)
+        now = self._node.reactor.now()
+        return views.stream_view(stream.statistics(now), place, self._node.quality.view(stream.name, now))
 
     def _replication(self) -> views.ReplicationView:
         return views.replication_view(self._node.replication, self._node.copies)
@@ -285,6 +286,7 @@ class Api:
             edges=node.edges,
             workers=node.crew.status(),
             promise=node.promise_view(),
+            quality=node.quality.view_of_all(node.reactor.now()),
         )
 
 

@@ -13,6 +13,7 @@ from fwnode.promise.holds import Role as HoldRole
 from fwnode.promise.model import PromiseView
 from fwnode.replication.model import Counters, Replicating, StreamPlace, UplinkView
 from fwnode.workers.crew import WorkerStatus
+from media.deliver.quality.model import QualityView
 from media.track.stream import StreamStatistics
 from mesh.identity.claim import NAME_LENGTH_MAX, NAME_RULE, USES_MAX, to_roles
 from mesh.identity.invite import EXPIRES_S, EXPIRES_S_MAX, EXPIRES_S_MIN, SEEDS_MAX, Invite, Terms
@@ -73,6 +74,9 @@ class NodeStatus(msgspec.Struct, frozen=True):
     promise: Annotated[
         PromiseView | None, Described(description="What the owner promised and what of it is used.")
     ] = None
+    quality: Annotated[
+        QualityView | None, Described(description="What all viewers see. Null: no player told.")
+    ] = None
 
 
 class StreamView(StreamStatistics, frozen=True):
@@ -80,6 +84,9 @@ class StreamView(StreamStatistics, frozen=True):
 
     place: Annotated[
         StreamPlace | None, Described(description="Null: other nodes do not have to do with it.")
+    ] = None
+    quality: Annotated[
+        QualityView | None, Described(description="What its viewers here see. Null: no player told.")
     ] = None
 
 
@@ -329,10 +336,12 @@ class DroppedEvent(msgspec.Struct, frozen=True):
     count: int
 
 
-def stream_view(statistics: StreamStatistics, place: StreamPlace | None) -> StreamView:
+def stream_view(
+    statistics: StreamStatistics, place: StreamPlace | None, quality: QualityView | None = None
+) -> StreamView:
     """A stream as the API shows it."""
     fields = {name: getattr(statistics, name) for name in statistics.__struct_fields__}
-    return StreamView(**fields, place=place)
+    return StreamView(**fields, place=place, quality=quality)
 
 
 def replication_view(replication: Replicating | None, copies: int) -> ReplicationView:

@@ -7,6 +7,7 @@ import typer
 from fwnode.cli import control, promise
 from fwnode.cli.output import Json, duration, print_json, size
 from fwnode.cli.settings import DataDir
+from fwnode.cli.streams import seen
 
 
 def status(data_dir: DataDir = None, admin: control.Admin = None, json: Json = False) -> None:
@@ -28,6 +29,7 @@ def _lines(answer: dict[str, Any]) -> list[tuple[str, str]]:
             f"{answer['streams']}, {answer['viewers']} viewers, {answer['edges']} edges, "
             f"{answer['connections']} connections",
         ),
+        *([("they see", seen(answer["quality"]))] if answer["quality"] else []),
         ("traffic", f"{size(answer['bytes_in'])} in, {size(answer['bytes_out'])} out"),
         ("process", f"{answer['pid']}, {size(answer['memory_bytes'])} of memory"),
         *(promise.lines(answer["promise"]) if answer.get("promise") else []),

@@ -14,7 +14,7 @@ from fwnode.errors import UsageError
 
 WATCH_INTERVAL_S = 2.0  # bitrates are means over this long
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
-HEADING = ("STREAM", "STATE", "SOURCE", "TRACKS", "VIEWERS", "AGE", "FINDINGS")
+HEADING = ("STREAM", "STATE", "SOURCE", "TRACKS", "VIEWERS", "THEY SEE", "AGE", "FINDINGS")
 
 
 def streams(
@@ -63,6 +63,7 @@ def _row(stream: dict[str, Any]) -> tuple[str, ...]:
         _source(stream["place"], source),
         "\n".join(describe_track(track) for track in stream["tracks"]) or "-",
         viewers or "0",
+        seen(stream["quality"]),
         duration(stream["age_s"]),
         "\n".join(f"{finding['message']} → {finding['fix']}" for finding in stream["findings"]) or "none",
     )
@@ -74,6 +75,22 @@ def _source(place: dict[str, Any] | None, source: dict[str, Any] | None) -> str:
         hops = f"{place['depth']} hop{'s' if place['depth'] > 1 else ''} from {place['origin_name']}"
         return printable(f"from {place['parent_name']}, {hops}" if place["parent"] else "from no node now")
     return f"{source['protocol']} {source['peer']}" if source else "-"
+
+
+def seen(quality: dict[str, Any] | None) -> str:
+    """What viewers see on one line: "latency 0.9 s, stalls 0.1 %"."""
+    if quality is None:
+        return "-"
+    said = []
+    if quality["latency_ms"]:
+        said.append(f"latency {quality['latency_ms']['p50'] / 1000:.1f} s")
+    if quality["stall_ratio"] is not None:
+        said.append(f"stalls {100 * quality['stall_ratio']:.1f} %")
+    if quality["startup_ms"]:
+        said.append(f"start {quality['startup_ms']['p50'] / 1000:.1f} s")
+    if not said and quality["cmcd"]:
+        said.append(f"{quality['cmcd']['starved']} buffers ran dry")
+    return ", ".join(said) or "-"
 
 
 def _show_trees(answer: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ from fwnode.workers.wire import (
 )
 from media.deliver.http.response import Response
 from media.deliver.live import Attendance, PosterSource
+from media.deliver.quality.beacon import Taker
 from media.errors import WireError
 from media.net.transport import Transport
 from media.replicate.publication import Publication
@@ -60,13 +61,15 @@ class Lending:
         posters: PosterSource,
         audience: Attendance,
         *,
+        quality: Taker,
         history_us: int,
         now: float,
     ) -> None:
-        """`audience` counts viewers by HLS, `history_us` of a stream's past is sent."""
+        """`audience` counts viewers by HLS, `quality` keeps what they see, `history_us` of a past is sent."""
         self.streams = streams
         self.posters = posters
         self.audience = audience
+        self.quality = quality
         self.history_us = history_us
         self.vouchers = Vouchers(streams, now)
         self.links: dict[WorkerLink, None] = {}
@@ -265,6 +268,12 @@ class WorkerLink:
                 stream.asked_at = now
         for visit in report.visits:
             self._count_visit(visit, now)
+        quality = self._lending.quality
+        for heard in report.heard:
+            quality.take(heard.name, heard.sighting, now)
+        quality.totals.malformed += report.refusals.malformed
+        quality.totals.limited += report.refusals.limited
+        quality.totals.unknown += report.refusals.unknown
 
     def _count_visit(self, visit: Visit, now: float) -> None:
         stream = self._lending.streams.get(visit.name)

@@ -13,6 +13,7 @@ import msgspec
 from fwnode.promise.door import Lent
 from fwnode.workers.consulting import FarAnswers
 from fwnode.workers.wire import (
+    HEARD_MAX,
     VISITS_MAX,
     Answer,
     Ask,
@@ -22,10 +23,12 @@ from fwnode.workers.wire import (
     Counts,
     Drain,
     Entry,
+    Heard,
     Lend,
     Media,
     Poster,
     Ready,
+    Refusals,
     Refused,
     Renew,
     Report,
@@ -45,6 +48,7 @@ from media.deliver.http.request import Request
 from media.deliver.http.response import Response, plain_error
 from media.deliver.http.router import Handler
 from media.deliver.poster.posters import FRESH_S, WAITERS_MAX, Waiter, poster_response
+from media.deliver.quality.model import Sighting, Totals, joined
 from media.errors import Refused as NotTaken
 from media.errors import WireError
 from media.net.transport import Transport
@@ -91,6 +95,33 @@ class Visits:
         return [Visit(name, session, again) for (name, session), again in seen.items()]
 
 
+class Overheard:
+    """What players told since the last report; a Taker whose board is the agent's."""
+
+    def __init__(self, is_known: Callable[[str], bool]) -> None:
+        self.totals = Totals()
+        self._is_known = is_known
+        self._heard: dict[tuple[str, int, bool], Sighting] = {}
+
+    def take(self, name: str, sighting: Sighting, now: float) -> bool:
+        if not self._is_known(name):
+            return False
+        key = (name, sighting.session, sighting.requests > 0)
+        before = self._heard.get(key)
+        if before is None and len(self._heard) >= HEARD_MAX:
+            self.totals.limited += 1
+        else:
+            self._heard[key] = sighting if before is None else joined(before, sighting)
+        return True
+
+    def report(self) -> tuple[list[Heard], Refusals]:
+        """What there is since the call before."""
+        heard, self._heard = self._heard, {}
+        totals, self.totals = self.totals, Totals()
+        refusals = Refusals(totals.malformed, totals.limited, totals.unknown)
+        return [Heard(name, sighting) for (name, _, _), sighting in heard.items()], refusals
+
+
 class _Copy:
     """One subscription."""
 
@@ -128,6 +159,7 @@ class Mirror:
         """
         self._on_lend = on_lend
         self.visits = Visits()
+        self.quality = Overheard(lambda name: name in self._catalog)
         self._streams = streams
         self._unix_us = unix_us
         self._counts = counts
@@ -375,7 +407,10 @@ class Mirror:
         ]
         asked = [copy.stream.name for copy in self._copies.values() if copy.stream.asked_at >= since]
         awaited = [name for name in self._streams.awaited() if STREAM_NAME.fullmatch(name)]
-        self._say(Report(self._counts(), watched, asked, awaited[:STREAMS_MAX], self.visits.take()))
+        report = Report(
+            self._counts(), watched, asked, awaited[:STREAMS_MAX], self.visits.take(), *self.quality.report()
+        )
+        self._say(report)
 
     def _say(self, message: ToAgent) -> None:
         if self._transport is not None:

@@ -18,12 +18,14 @@ from msgspec import Meta
 from fwnode.delivery import DeliverySettings
 from fwnode.promise.door import Lent
 from media.deliver.poster.wire import JPEG_MAX_BYTES
+from media.deliver.quality.model import Sighting
 from media.errors import WireError
 from media.track.registry import STREAMS_MAX
 from media.track.stream import StreamState
 
 CONTROL_BYTES_MAX = 16 * 1024 * 1024  # the player's files are 0.7 MB, a report of every viewer 1.5 MB
 VISITS_MAX = 50_000  # viewers in one report, as many as an audience counts
+HEARD_MAX = 8_000  # players in one report: what they tell and what their requests do, as a board keeps
 LISTENERS_MAX = 8
 KINDS_MAX = 64  # of faults, of statuses, of routes: the program has about ten of each
 TEXT_MAX = 200
@@ -176,6 +178,21 @@ class Visit(msgspec.Struct, array_like=True, frozen=True):
     again: bool  # and asked more than once
 
 
+class Heard(msgspec.Struct, array_like=True, frozen=True):
+    """What a player told of a stream since the report before."""
+
+    name: Name
+    sighting: Sighting
+
+
+class Refusals(msgspec.Struct, array_like=True, frozen=True):
+    """Reports of players that were not taken since the report before."""
+
+    malformed: Count = 0
+    limited: Count = 0
+    unknown: Count = 0
+
+
 class RouteCounts(msgspec.Struct, array_like=True, frozen=True):
     """Counters of one media.deliver.http.router.Route."""
 
@@ -208,6 +225,8 @@ class Report(msgspec.Struct, array_like=True, frozen=True, tag=21):
     asked: Annotated[list[Name], Meta(max_length=STREAMS_MAX)] = []  # streams that viewers asked for
     awaited: Annotated[list[Name], Meta(max_length=STREAMS_MAX)] = []  # that viewers wait for
     visits: Annotated[list[Visit], Meta(max_length=VISITS_MAX)] = []
+    heard: Annotated[list[Heard], Meta(max_length=HEARD_MAX)] = []
+    refusals: Refusals = Refusals()
 
 
 class Media(NamedTuple):

@@ -75,6 +75,7 @@ class Process:
             audience=self._mirror.visits,
             steering=self._mirror.answers,
             door=PromiseDoor(self._promise, streams, self._reactor.now),
+            quality=self._mirror.quality,
         )
         for route in router.routes:
             if route.name == "live":

@@ -19,7 +19,10 @@ from media.deliver.http.request import Request
 from media.deliver.http.response import Response, plain_error
 from media.deliver.http.websocket import Opcode, WebSocketSink, websocket_frame
 from media.deliver.poster.posters import Waiter
-from media.errors import Refused
+from media.deliver.quality.beacon import Taker
+from media.deliver.quality.board import Board
+from media.deliver.quality.cmcd import cmcd_text, parse_cmcd_untrusted, sighting_of, without_cmcd
+from media.errors import Refused, WireError
 from media.package.playlist import codec_string, mime_type
 from media.track.derived import LADDER_SUFFIX, ladder_of
 from media.track.model import Packet
@@ -96,13 +99,18 @@ class Live:
         call_at: CallAt,
         audience: Attendance | None = None,
         door: Door | None = None,
+        quality: Taker | None = None,
     ) -> None:
         """`window_us` is the length of media playlists; for `put_file` see HlsStream.
 
-        `audience` is told of viewers by HLS; without it they are counted here. `door` None: all may come.
+        `audience` is told of viewers by HLS; without it they are counted here. So is `quality` of what
+        players say with their requests. `door` None: all may come.
         """
         self._door: Door = OpenDoor() if door is None else door
         self.audience: Attendance = Audience() if audience is None else audience
+        self.quality: Taker = (
+            Board(lambda name: streams.get(name) is not None) if quality is None else quality
+        )
         self._streams = streams
         self._feeds = feeds
         self._posters = posters
@@ -140,6 +148,8 @@ class Live:
         if hls is None:
             reply.send(NO_STREAM)
             return
+        if request.head.cmcd:
+            self._hear(self._streams.get(name) or hls.stream, request, track)
         if file != "index.m3u8":
             _held(reply, hls.object(track, file, reply.send, request.now))
             return
@@ -164,7 +174,7 @@ class Live:
             return
         if not self._admit(hls.stream, _session(request), request, reply):
             return
-        token = request.query_text if request.query("token") is not None else ""
+        token = without_cmcd(request.query_text) if request.query("token") is not None else ""
         query = f"?{token}" if token and len(token) <= TOKEN_QUERY_MAX and '"' not in token else ""
         ladder = self._hls_of(ladder_of(name), request.now, asked=False)
         _held(reply, hls.multivariant(query, reply.send, request.now, ladder))
@@ -176,6 +186,15 @@ class Live:
             return entry
         reply.send(plain_error(503, entry.refusal, headers=(("Retry-After", str(entry.retry_s)),)))
         return None
+
+    def _hear(self, stream: Stream, request: Request, track: str) -> None:
+        """Keep what a player says by CMCD."""
+        try:
+            cmcd = parse_cmcd_untrusted(cmcd_text(request))
+        except WireError:
+            self.quality.totals.malformed += 1
+        else:
+            self.quality.take(stream.name, sighting_of(cmcd, request, track), request.now)
 
     def _hls_with(self, name: str, rendition: str, now: float) -> HlsStream | None:
         """The stream of that name, or its ladder when that is where the rendition is."""
@@ -403,6 +422,7 @@ def _text(message: dict[str, object]) -> bytes:
 
 def _session(request: Request) -> str:
     """What tells a viewer by HLS from others."""
+    # Not the query's session: players that are spared the cost say it with some requests only.
     session = request.header(b"cmcd-session") or request.header(b"user-agent")
     return f"{request.peer_host} {session}"
 

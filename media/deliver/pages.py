@@ -28,6 +28,7 @@ PLAYER_FILES = (
     "logo.svg",
     "page.css",
     "player.js",
+    "quality.js",
     "share.js",
     "websocket.js",
 )
@@ -142,7 +143,7 @@ def _player(stream: str, hls_script: bool) -> str:
         f'<section class="player active" data-state="connecting" tabindex="-1" '
         f'aria-label="Live video: {name}" data-stream="{name}" data-ws="/live/{path}/ws" '
         f'data-hls="/live/{path}/index.m3u8" data-poster="/live/{path}/poster.jpg" '
-        f'data-hls-script="{script}" data-clock="{CLOCK_PATH}">'
+        f'data-hls-script="{script}" data-clock="{CLOCK_PATH}" data-qoe="/qoe/{path}">'
         f'<video playsinline muted aria-label="{name}"></video>'
         f'<div class="surface" data-part="surface"></div>{_cover(path)}'
         f'<button type="button" class="chip tap" data-part="tap" hidden>{_icon("muted")}Tap for sound'

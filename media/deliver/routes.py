@@ -18,6 +18,7 @@ from media.deliver.pages import (
     home_page,
     watch_page,
 )
+from media.deliver.quality.beacon import BEACON_MAX_BYTES, Beacons
 from media.track.derived import is_ladder
 from media.track.registry import STREAM_NAME
 from media.track.stream import StreamState
@@ -93,6 +94,8 @@ def public_router(live: Live, pages: Pages, player_files: Mapping[str, bytes]) -
     """Every public address. `player_files` are the player's, with hls.js where it was fetched."""
     router = Router()
     router.add("GET", "/live/*", live.handle, name="live")
+    beacons = Beacons(live.quality)
+    router.add("POST", "/qoe/*", beacons.handle, name="qoe", body_max_bytes=BEACON_MAX_BYTES)
     router.add("GET", "/", pages.home, name="home")
     router.add("GET", "/watch/*", pages.watch, name="watch")
     router.add("GET", "/embed/*", pages.embed, name="embed")

@@ -14,18 +14,23 @@ if TYPE_CHECKING:
 
 TARGET_MAX_BYTES = 4096  # a token and the LL-HLS directives take a quarter of it
 
+# Common Media Client Data (CTA-5004): what a player says of itself, in these fields or in the query.
+CMCD_FIELDS = (b"cmcd-object", b"cmcd-request", b"cmcd-session", b"cmcd-status")
+CMCD_QUERY = "CMCD"
+
 Fields = dict[bytes, bytes]  # lower-case name -> value; repeated fields joined by ", "
 
 
 class FieldSet:
     """The header fields of a request. Treat as immutable: viewers with the same player share it."""
 
-    __slots__ = ("by_name", "gzip", "plain")
+    __slots__ = ("by_name", "cmcd", "gzip", "plain")
 
     def __init__(self, by_name: Fields) -> None:
         self.by_name = by_name
         self.gzip = accepts_gzip(by_name.get(b"accept-encoding", b""))
         self.plain = b"if-none-match" not in by_name and b"range" not in by_name
+        self.cmcd = any(name in by_name for name in CMCD_FIELDS)
 
 
 class Head:
@@ -33,6 +38,7 @@ class Head:
 
     __slots__ = (
         "_query",
+        "cmcd",
         "fields",
         "gzip",
         "keep_alive",
@@ -62,6 +68,7 @@ class Head:
         self.path, self.query_text = split_target_untrusted(method, target)
         self.segments = tuple(self.path[1:].split("/"))
         self.gzip = field_set.gzip
+        self.cmcd = field_set.cmcd or CMCD_QUERY in self.query_text  # known before anybody looks
         # Answered by the whole body on a connection that stays open: the common case by far.
         self.plain = field_set.plain and method == "GET" and keep_alive and version == "1.1"
         self._query: dict[str, str] | None = None

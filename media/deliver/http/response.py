@@ -30,7 +30,10 @@ CORS = (
     b"Location, Retry-After\r\n"
     b"Timing-Allow-Origin: *\r\n"
 )
-_ALLOWED_FIELDS = "Authorization, Content-Type, If-Match, If-None-Match, If-Range, Range"
+_ALLOWED_FIELDS = (
+    "Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, Content-Type, If-Match, "
+    "If-None-Match, If-Range, Range"
+)
 
 
 class Response:

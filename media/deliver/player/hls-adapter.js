@@ -27,6 +27,25 @@ const CONFIG = {
   capLevelToPlayerSize: true,
   enableWorker: false, // fMP4 needs no remuxing, and a worker from a blob would need a wider CSP
 };
+// What the node knows the use of, in the query of playlists: a header would cost a question beforehand
+// at each address of another node (CORS).
+const CMCD_KEYS = ["sid", "sf", "st", "ot", "su", "bs", "mtp", "pr"];
+const CMCD_FIRST = 2; // the multivariant playlist and the first one of a track
+const CMCD_PERIOD_MS = 5_000; // playlists in between have the address that all viewers ask for
+
+/** A loader for playlists that has one of `Telling` now and then, and else one of `Plain`. */
+function sparing(Telling, Plain) {
+  let told = 0;
+  let toldAt = 0;
+  return class {
+    constructor(config) {
+      const due = told < CMCD_FIRST || performance.now() - toldAt >= CMCD_PERIOD_MS;
+      if (due) toldAt = performance.now();
+      told += due;
+      return due ? new Telling(config) : new Plain(config);
+    }
+  };
+}
 
 let loading = null;
 
@@ -54,6 +73,7 @@ export class HlsTransport {
   #video;
   #url;
   #script;
+  #session;
   #events;
   #hls = null;
   #native = false;
@@ -67,11 +87,12 @@ export class HlsTransport {
     return native || (hasScript && Boolean(window.MediaSource || window.ManagedMediaSource));
   }
 
-  /** `script` is the address of hls.js, or "" without. `events`: see WebSocketTransport, and levels(). */
-  constructor(video, url, script, events) {
+  /** `script` is the address of hls.js, or "" without; `session` names this viewing. `events`: see WebSocketTransport, and levels(). */
+  constructor(video, url, script, session, events) {
     this.#video = video;
     this.#url = url;
     this.#script = script;
+    this.#session = session;
     this.#events = events;
   }
 
@@ -96,6 +117,17 @@ export class HlsTransport {
       this.#video.removeAttribute("src");
       this.#video.load();
     }
+  }
+
+  /** How the node is told of it. */
+  get kind() {
+    return this.#native ? "hls-native" : "hls";
+  }
+
+  /** Name of the track in use. */
+  get rendition() {
+    const level = this.#hls?.levels?.[this.#hls.currentLevel];
+    return level ? (new URL(level.uri, location.href).pathname.split("/").at(-2) ?? "") : "";
   }
 
   get live() {
@@ -153,7 +185,10 @@ export class HlsTransport {
   }
 
   #startScript(Hls) {
-    const hls = (this.#hls = new Hls(CONFIG));
+    const cmcd = { sessionId: this.#session, includeKeys: CMCD_KEYS };
+    const hls = (this.#hls = new Hls({ ...CONFIG, cmcd }));
+    hls.config.fLoader = undefined; // addresses of media stay the same for everyone, and caches of use
+    hls.config.pLoader = sparing(hls.config.pLoader, hls.config.loader);
     hls.on(Hls.Events.ERROR, (_, data) => this.#failure(Hls, data));
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.#events.levels());
     hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {

@@ -5,6 +5,7 @@ import { explainUnplayable } from "./codecs.js";
 import { Controls } from "./controls.js";
 import { HlsTransport } from "./hls-adapter.js";
 import { CatchUp, ServerClock } from "./latency.js";
+import { Reporter, newSession } from "./quality.js";
 import { WebSocketTransport } from "./websocket.js";
 
 const TICK_MS = 100;
@@ -40,6 +41,8 @@ class Player {
   #transport = null;
   #choice;
   #wanted = "auto";
+  #session = newSession();
+  #quality;
   #clock = new ServerClock();
   #catchUp = new CatchUp();
   #stalls = [];
@@ -65,6 +68,8 @@ class Player {
     if (WebSocketTransport.supported) this.available.push("websocket");
     if (HlsTransport.supported(Boolean(config.hlsScript))) this.available.push("hls");
     this.#choose(config.transport);
+    this.#quality = new Reporter(config.qoe, this.#session, () => this.#seen());
+    this.#quality.enter(this.state);
     for (const name of ["waiting", "playing", "pause", "play"]) video.addEventListener(name, () => this.#media(name));
     document.addEventListener("visibilitychange", () => this.#visibility());
     window.addEventListener("online", () => this.retry());
@@ -124,6 +129,7 @@ class Player {
   /** Use a transport by name, or "auto". */
   use(name) {
     this.#choose(name);
+    this.#quality.enter("paused"); // the wait for it is the viewer's wish, and no stall
     this.#note(name === "auto" ? "chosen automatically" : `${LABELS[name]} chosen by the viewer`);
     this.#connect();
   }
@@ -202,7 +208,7 @@ class Player {
       levels: () => this.controls?.render(),
     };
     if (name === "websocket") return new WebSocketTransport(this.#video, ws, events);
-    return new HlsTransport(this.#video, hls, hlsScript, events);
+    return new HlsTransport(this.#video, hls, hlsScript, this.#session, events);
   }
 
   #detach() {
@@ -436,6 +442,18 @@ class Player {
 
   // Bookkeeping
 
+  /** For the node; the latency only where its clock is known. */
+  #seen() {
+    const quality = this.#video.getVideoPlaybackQuality?.();
+    return {
+      transport: this.#transport?.kind ?? null,
+      rendition: this.#transport?.rendition ?? "",
+      frames: quality?.totalVideoFrames ?? 0,
+      dropped: quality?.droppedVideoFrames ?? 0,
+      latencyMs: this.#clock.known ? this.latencyMs() : null,
+    };
+  }
+
   /** Sample the node's clock from the Date of small answers: whole seconds, narrowed by several. */
   async #sampleClock() {
     for (let sample = 0; sample < CLOCK_SAMPLES; sample += 1) {
@@ -457,6 +475,7 @@ class Player {
     if (this.state === state && this.reason === reason) return;
     this.state = state;
     this.reason = reason;
+    this.#quality.enter(state);
     this.controls?.render();
   }
 }
@@ -496,6 +515,7 @@ function configOf(root) {
     hlsScript: root.dataset.hlsScript ?? "",
     poster: address(root.dataset.poster).href,
     clock: root.dataset.clock,
+    qoe: address(root.dataset.qoe).href,
     transport: transport === "ws" ? "websocket" : transport,
   };
 }

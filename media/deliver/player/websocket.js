@@ -11,6 +11,7 @@ const STUCK_BYTES = 4 * 1024 * 1024; // appended without the buffer growing: its
 export class WebSocketTransport {
   name = "websocket";
   label = "WebSocket";
+  kind = "websocket"; // as the node is told
   catchesUp = false; // the player keeps the latency
 
   #video;
@@ -72,6 +73,11 @@ export class WebSocketTransport {
 
   get jitterS() {
     return this.#arrivals.jitterS;
+  }
+
+  /** Name of the picture's track. */
+  get rendition() {
+    return this.#tracks[0]?.name ?? "";
   }
 
   /** Wall clock of what is on screen, ms; null when unknown. */

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fwnode.cli.streams import tree_lines
+from fwnode.cli.streams import seen, tree_lines
 
 
 def node(name: str, depth: int, parent: str = "", **more: Any) -> dict[str, Any]:
@@ -41,3 +41,12 @@ def test_a_parent_that_does_not_say_so_and_an_old_publication() -> None:
 def test_whoever_claims_a_circle_is_shown_once() -> None:
     shown = lines(node("a", 0), node("b", 1, "c"), node("c", 1, "b"), node("d", 2, "d"))
     assert shown[1:] == ["a  origin", "? b  1 hop", "  └─ c  1 hop", "? d  2 hops"]
+
+
+def test_what_viewers_see_on_one_line() -> None:
+    nothing: dict[str, Any] = {"latency_ms": None, "stall_ratio": None, "startup_ms": None, "cmcd": None}
+    quality = nothing | {"latency_ms": {"p50": 912}, "stall_ratio": 0.0012}
+    assert seen(None) == seen(nothing) == "-"
+    assert seen(quality) == "latency 0.9 s, stalls 0.1 %"
+    assert seen(quality | {"startup_ms": {"p50": 430}}).endswith(", start 0.4 s")
+    assert seen(nothing | {"cmcd": {"starved": 2}}) == "2 buffers ran dry"

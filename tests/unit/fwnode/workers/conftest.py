@@ -15,6 +15,7 @@ from fwnode.workers.wire import HEAD, Counts, Start
 from media.bitstream.duration import frame_duration
 from media.deliver.audience import Audience
 from media.deliver.poster.posters import Posters
+from media.deliver.quality.board import Board
 from media.errors import WireError
 from media.package.window import LiveWindow
 from media.track.registry import RegistrySettings, Streams
@@ -71,9 +72,15 @@ class Agent:
         self.streams = Streams(RegistrySettings(), call_at=clock.call_at, measure=frame_duration)
         self.posters = Posters()
         self.audience = Audience()
+        self.quality = Board(lambda name: self.streams.get(name) is not None)
         self.crew = Crew(2)
         self.lending = Lending(
-            self.streams, self.posters, self.audience, history_us=16_000_000, now=clock.now
+            self.streams,
+            self.posters,
+            self.audience,
+            quality=self.quality,
+            history_us=16_000_000,
+            now=clock.now,
         )
 
     def publish(self, name: str = "live") -> Any:

@@ -2,6 +2,8 @@
 
 from fwnode.workers.lending import AHEAD_BYTES
 from fwnode.workers.mirror import HELD_MAX, IDLE_S
+from fwnode.workers.wire import HEARD_MAX
+from media.deliver.quality.model import Sighting
 from media.package.playlist import media_playlist
 from media.package.window import LiveWindow
 from media.track.registry import ENDED_KEEP_S
@@ -364,3 +366,30 @@ def test_altered_media_ends_the_copy_and_is_told(agent, pair, clock):
     again = pair.find()
     pair.carry()
     assert again is not copy and again.state is StreamState.LIVE
+
+
+def test_what_players_tell_a_worker_is_on_the_agents_board(agent, pair, clock):
+    agent.publish()
+    pair.carry()
+    heard = pair.mirror.quality
+    assert heard.take("live", Sighting(1, 5, "hls", latency_ms=1500), clock.now)
+    assert heard.take("live", Sighting(1, 5, "hls", latency_ms=900), clock.now)
+    for _ in range(3):
+        assert heard.take("live", Sighting(2, 6, "hls", requests=1, starved=1), clock.now)
+    assert not heard.take("nobody", Sighting(1, 5, "hls"), clock.now)
+    heard.totals.malformed += 4
+    pair.report()
+    view = agent.quality.view("live", clock.now)
+    assert view.latency_ms.p50 == 900 and view.cmcd.starved == 3 and view.heard == 2
+    assert (agent.quality.totals.malformed, agent.quality.totals.cmcd) == (4, 3)
+    pair.report()
+    assert agent.quality.totals.cmcd == 3
+
+
+def test_a_worker_forwards_no_more_players_than_a_board_keeps(agent, pair, clock):
+    agent.publish()
+    pair.carry()
+    for session in range(HEARD_MAX + 10):
+        assert pair.mirror.quality.take("live", Sighting(session, session, "hls"), clock.now)
+    heard, refusals = pair.mirror.quality.report()
+    assert (len(heard), refusals.limited) == (HEARD_MAX, 10)

@@ -373,3 +373,41 @@ def test_health_says_when_the_node_drains(viewer, draining):
     assert viewer().get("/healthz")[0] == 200
     draining.append(True)
     assert viewer().get("/healthz")[0] == 503
+
+
+def test_what_hls_players_say_with_their_requests_is_heard(viewer, publisher, live, clock):
+    publisher.send(80)
+    one = viewer()
+    said = "CMCD=bs%2Cmtp%3D4800%2Csid%3D%22one%22"
+    assert one.get(f"/live/live/v1/index.m3u8?{said}")[0] == 200
+    assert one.get(f"/live/live/v1/index.m3u8?_HLS_skip=YES&{said}")[0] == 200
+    view = live.quality.view("live", clock.now)
+    assert (view.heard, view.cmcd.requests, view.cmcd.starved) == (1, 2, 2)
+    assert list(view.by_rendition) == ["v1"]
+    assert publisher.stream.viewers["hls"] == 1
+
+
+def test_requests_that_say_nonsense_are_answered_all_the_same(viewer, publisher, live, clock):
+    publisher.send(80)
+    assert viewer().get("/live/live/v1/index.m3u8?CMCD=%22%22%22")[0] == 200
+    assert live.quality.totals.malformed == 1
+    assert live.quality.view("live", clock.now) is None
+
+
+def test_what_a_player_says_is_not_repeated_in_playlists(viewer, publisher):
+    publisher.send(80)
+    body = viewer().get("/live/live/index.m3u8?CMCD=sid%3D%22one%22&token=abc")[2]
+    assert b"v1/index.m3u8?token=abc\n" in body and b"CMCD" not in body
+
+
+def test_a_page_tells_what_is_seen(viewer, publisher, live, clock):
+    publisher.send(80)
+    one = viewer()
+    body = json.dumps({"session": "0123456789abcdef", "transport": "hls", "latency_ms": 900})
+    text = f"POST /qoe/live HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    one.connection.receive(text.encode(), clock.now)
+    assert one.answer[0] == 204
+    assert live.quality.view("live", clock.now).latency_ms.p50 == 900
+    one.wire.sent.clear()
+    one.connection.receive(b"POST /qoe/live HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n", clock.now)
+    assert one.answer[0] == 413

@@ -1,0 +1,1 @@
+"""What viewers see: told by players, put together per stream."""
