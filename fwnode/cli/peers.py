@@ -94,4 +94,5 @@ def _load(load: dict[str, Any] | None) -> str:
     if load is None:
         return "-"
     budget = f" of {bitrate(load['uplink_budget_bps'])}" if load["uplink_budget_bps"] else ""
-    return f"{load['cpu']:.0%} cpu, {bitrate(load['uplink_bps'])}{budget}, {load['viewers']} viewers"
+    closed = f", {load['standing']}" if load.get("standing") else ""
+    return f"{load['cpu']:.0%} cpu, {bitrate(load['uplink_bps'])}{budget}, {load['viewers']} viewers{closed}"
