@@ -1,7 +1,7 @@
 """What the directory, the links and this node's own measurements say of everybody. Pure.
 
 The records of others are read again only when they changed, so a look at a thousand members that say nothing
-new costs a millisecond. Whoever decides reads what the last look found: nothing is parsed for a viewer.
+new costs some milliseconds. Whoever decides reads what the last look found: nothing is parsed for a viewer.
 """
 
 from collections.abc import Iterable
@@ -126,13 +126,14 @@ class Census:
         self._look_at_streams(members)
 
     def _look_at(self, node: NodeId, now: float, *, anew: bool) -> None:
-        records = tuple(self._directory.record(node, kind) for kind in KEPT_KINDS)
+        record = self._directory.record
+        records = tuple([record(node, kind) for kind in KEPT_KINDS])
         before = self._records.get(node)
         near, fault = self._near_of(node), self._around.fault(node)
         if (
             not anew
             and before is not None
-            and all(a is b for a, b in zip(records, before, strict=True))
+            and records == before  # of the same objects, which costs nothing
             and near is self._near.get(node)
             and fault == self._faults.get(node)
         ):
@@ -155,6 +156,8 @@ class Census:
     def _near_of(self, node: NodeId) -> Near:
         """The same object as before while nothing of it changed that matters."""
         found, before = self._around.near(node), self._near.get(node)
+        if found is before:
+            return found
         if before is None or found.lan != before.lan or (found.rtt_s is None) != (before.rtt_s is None):
             return found
         if found.rtt_s is None or before.rtt_s is None:
