@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 # Run as a folder: its modules must not shadow the library's, and its package must be found.
 _FOLDER = Path(__file__).resolve().parent
@@ -36,7 +37,7 @@ async def _serve(options: Options, planned: list[faults.Fault]) -> None:
             nursery.cancel_scope.cancel()
 
 
-def _arguments() -> dict[str, object]:
+def _arguments() -> dict[str, Any]:
     parser = argparse.ArgumentParser(
         prog="livepeer_gateway",
         description="A Livepeer gateway's HTTP ingest that transcodes here. Prints its URLs as JSON.",
