@@ -230,7 +230,7 @@ class GatewayServer:
             raise
         if fault and fault.fault == "stall":
             await trio.sleep(fault.delay_s or float("inf"))
-        body = await connection.body(checks.BODY_BYTES_MAX)
+        body = await connection.body(self.options.body_bytes_max)
         if body is None:
             raise Refused(500, "Error reading http request body: input bigger than max buffer size")
         entry.body_bytes, entry.body_sha256 = len(body), hashlib.sha256(body).hexdigest()

@@ -2,6 +2,7 @@
 
 import pytest
 from livepeer_gateway.checks import (
+    BODY_BYTES_MAX,
     FRAMEWORKS,
     UPSTREAM,
     Refused,
@@ -71,3 +72,8 @@ def test_a_header_that_one_dialect_takes() -> None:
     assert read_head("POST", PATH, headers, UPSTREAM) == Configuration(manifest_id="m")
     with pytest.raises(Refused):
         read_head("POST", PATH, headers, FRAMEWORKS)
+
+
+@pytest.mark.livepeer("1.3")
+def test_the_largest_body_is_the_longest_segment_at_8_mbps() -> None:
+    assert BODY_BYTES_MAX == 300 * 8_000_000 // 8
