@@ -13,7 +13,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 DOCUMENT = ROOT / "docs" / "livepeer" / "conformance.md"
-LIVE_SUITE = ROOT / "tests" / "interop" / "test_livepeer_gateway.py"
+LIVE_SUITE = ROOT / "tests" / "interop" / "test_gateway_conformance.py"
 OF_THE_DOUBLE = (LIVE_SUITE, ROOT / "tests" / "unit" / "doubles")
 sys.path.append(str(FOLDER))
 
@@ -30,7 +30,7 @@ follows a reading of go-livepeer 0.9.1 and of the FrameWorks fork. A reading can
 
 Against a gateway of your own:
 
-    FWNODE_GATEWAY_URL=http://gateway:8935 .venv/bin/python -m pytest tests/interop/test_livepeer_gateway.py
+    FWNODE_GATEWAY_URL=http://gateway:8935 .venv/bin/python -m pytest tests/interop/test_gateway_conformance.py
 
 Tests that need a gateway that fails when told to, or a setting of its own, are skipped by name then.
 
