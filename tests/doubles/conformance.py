@@ -33,6 +33,8 @@ Against a gateway of your own:
     FWNODE_GATEWAY_URL=http://gateway:8935 .venv/bin/python -m pytest tests/interop/test_gateway_conformance.py
 
 Tests that need a gateway that fails when told to, or a setting of its own, are skipped by name then.
+It must be without a webhook and have room for some forty sessions (`-maxSessions 100`): those of a run
+count for two minutes more. That way of running was itself tried with the double at the URL.
 
 In the tables, *unit* is a test of the double's parts, *request* one by HTTP against the running
 double, *live* one that a gateway of your own is asked, too. The client's column counts tests that

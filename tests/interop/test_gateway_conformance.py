@@ -1,7 +1,8 @@
 """What a Livepeer gateway does with a push: asked of the double, and of a live one where that can be.
 
 With FWNODE_GATEWAY_URL the tests that take `url` ask the gateway there; the others are skipped by
-name, since they need faults, a clock or settings that only the double has.
+name, since they need faults, a clock or settings that only the double has. A live one needs room for
+some forty sessions (`-maxSessions 100`), the default ladder and no webhook.
 """
 
 import http.client
