@@ -30,7 +30,7 @@ follows a reading of go-livepeer 0.9.1 and of the FrameWorks fork. A reading can
 
 Against a gateway of your own:
 
-    FWNODE_GATEWAY_URL=http://gateway:8935 .venv/bin/python -m pytest tests/interop/test_gateway_conformance.py
+    FWNODE_GATEWAY_URL=http://HOST:8935 .venv/bin/python -m pytest tests/interop/test_gateway_conformance.py
 
 Tests that need a gateway that fails when told to, or a setting of its own, are skipped by name then.
 It must be without a webhook and have room for some forty sessions (`-maxSessions 100`): those of a run

@@ -134,6 +134,25 @@ def test_expect_and_chunks(url: str) -> None:
         assert raw.recv(1000).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.livepeer("1.1", "5.2")
+def test_bytes_on_the_wire(url: str) -> None:
+    place = urlsplit(url)
+    head = f"POST /live/{fresh()}/0.ts HTTP/1.1\r\nHost: {place.netloc}\r\nAccept: multipart/mixed\r\n"
+    asked = f"{head}Connection: close\r\nContent-Length: {len(SEGMENT)}\r\n\r\n".encode()
+    seen = b""
+    with socket.create_connection((place.hostname or "", place.port or 80), 30) as raw:
+        raw.sendall(asked + SEGMENT)
+        while received := raw.recv(65536):
+            seen += received
+    begin = (
+        rb"HTTP/1\.1 200 OK\r\nContent-Type: multipart/mixed; boundary=([0-9a-f]{20})\r\nDate: [^\r]+ GMT\r\n"
+        rb"(?:Connection: close\r\n)?Transfer-Encoding: chunked\r\n(?:Connection: close\r\n)?\r\n"
+        rb"[0-9a-f]+\r\n--\1\r\nContent-Disposition: attachment"
+    )
+    assert re.match(begin, seen), seen[:400]
+    assert re.search(rb"\r\n--[0-9a-f]{20}--\r\n\r\n0\r\n\r\n$", seen), seen[-100:]
+
+
 @pytest.mark.livepeer("2.1", "2.2")
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status", "text"),

@@ -1,5 +1,7 @@
 """Renditions of small segments."""
 
+from random import Random
+
 import pytest
 from livepeer_gateway.profiles import Profile, checked
 from livepeer_gateway.segments import Shape, media_of, segment, without_keyframes, without_pictures
@@ -80,3 +82,17 @@ def test_falsehoods() -> None:
     assert media_of(copied).video_pts == media_of(data).video_pts
     with pytest.raises(TranscodeError):
         remux(b"garbage", ".ts")
+
+
+def test_damaged_segments_are_transcoded_or_refused() -> None:
+    data, random = segment(), Random(7)
+    for _ in range(10):
+        damaged = bytearray(data[: random.randrange(1, len(data))])
+        for _ in range(random.randrange(30)):
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+        inspect(bytes(damaged))
+        for work in (one, lambda bad: remux(bad, ".ts")):
+            try:
+                work(bytes(damaged))
+            except TranscodeError:
+                pass
