@@ -226,6 +226,8 @@ class Gateway:
                 job.renditions = await self._attempts(push, profiles, source, body, entry, fault)
         except Refused as refused:
             job.refused = refused
+        except Exception as error:  # a fault of the double itself: one segment's, and plain to see
+            job.refused = checks.segment_error(500, push, f"the double failed: {error!r}")
         finally:
             job.done.set()
 

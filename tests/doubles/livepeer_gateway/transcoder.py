@@ -165,7 +165,7 @@ class _Sink:
 
     def finished(self) -> bytes:
         self.muxer.close()
-        return self._path.read_bytes()
+        return self._path.read_bytes() if self._path.exists() else b""
 
 
 class _Packets:
