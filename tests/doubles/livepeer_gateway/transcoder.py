@@ -76,7 +76,7 @@ def inspect(data: bytes) -> Source:
     try:
         with av.open(io.BytesIO(data)) as container:
             return _inspect(container)
-    except (av.error.FFmpegError, ValueError, EOFError):
+    except (av.error.FFmpegError, ValueError, ArithmeticError):
         return Source()
 
 
@@ -114,19 +114,20 @@ def transcode(data: bytes, extension: str, profiles: tuple[Profile, ...], settin
     """One rendition for each profile, in their order. Raises TranscodeError."""
     if len(profiles) > OUTPUTS_MAX:
         raise TranscodeError("Too many outputs")
-    packets = _Packets(data, settings.clip_ms)
-    results = []
-    for profile in profiles:
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                sink = _Sink(Path(folder), extension, settings)
-                results.append(_Output(packets, profile, sink, settings).run())
-        except av.error.FFmpegError as error:
-            raise TranscodeError(f"Invalid argument: {error}") from error
+    try:
+        packets = _Packets(data, settings.clip_ms)
+        results = [_rendition(packets, profile, extension, settings) for profile in profiles]
+    except (av.error.FFmpegError, ValueError, ArithmeticError) as error:
+        raise TranscodeError(f"Invalid argument: {error}") from error
     for result in results:
         if len(result) < OUTPUT_BYTES_MIN:
             raise TranscodeError("ZeroSegments")
     return results
+
+
+def _rendition(packets: "_Packets", profile: Profile, extension: str, settings: Settings) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return _Output(packets, profile, _Sink(Path(folder), extension, settings), settings).run()
 
 
 def remux(data: bytes, extension: str) -> bytes:
@@ -139,7 +140,8 @@ def remux(data: bytes, extension: str) -> bytes:
 
 
 def _remuxed(data: bytes, sink: "_Sink") -> bytes:
-    with av.open(io.BytesIO(data)) as source:
+    source: Any = av.open(io.BytesIO(data))
+    with source:
         streams = {s.index: sink.muxer.add_stream_from_template(s) for s in _kept(source)}
         for packet in source.demux(*_kept(source)):
             if packet.dts is not None:
@@ -163,7 +165,7 @@ class _Sink:
 
     def finished(self) -> bytes:
         self.muxer.close()
-        return self._path.read_bytes()
+        return self._path.read_bytes() if self._path.exists() else b""
 
 
 class _Packets:
@@ -171,7 +173,7 @@ class _Packets:
 
     def __init__(self, data: bytes, clip_ms: tuple[int, int] | None) -> None:
         try:
-            self.container = av.open(io.BytesIO(data))
+            self.container: Any = av.open(io.BytesIO(data), "r")
         except (av.error.FFmpegError, ValueError) as error:
             raise TranscodeError("TranscoderInvalidVideo") from error
         if not self.container.streams.video:
@@ -184,8 +186,8 @@ class _Packets:
         for packet in self.container.demux(*_kept(self.container)):
             if packet.stream is self.video:
                 keyframes += bool(packet.is_keyframe and packet.size)
-                self.frames += _decode(packet)
-            elif packet.dts is not None:
+                self.frames += [frame for frame in _decode(packet) if frame.pts is not None]
+            elif packet.pts is not None and packet.dts is not None:
                 self.sounds.append(packet)
         self._check(keyframes)
         if clip_ms:
@@ -198,15 +200,15 @@ class _Packets:
             raise TranscodeError("No keyframes in input")
         if not self.frames:
             raise TranscodeError("TranscoderInvalidVideo")
-        times = [frame.pts * frame.time_base for frame in self.frames if frame.pts is not None]
-        if times and max(times) - min(times) > DURATION_S_MAX:
+        times = [frame.pts * frame.time_base for frame in self.frames]
+        if max(times) - min(times) > DURATION_S_MAX:
             raise TranscodeError("TranscoderInvalidDuration")
 
     def _clip(self, begin_ms: int, end_ms: int) -> None:
         first = self.frames[0].pts * self.frames[0].time_base
 
         def inside(thing: Any) -> bool:
-            return begin_ms <= (thing.pts * thing.time_base - first) * 1000 < end_ms
+            return bool(begin_ms <= (thing.pts * thing.time_base - first) * 1000 < end_ms)
 
         self.frames = [frame for frame in self.frames if inside(frame)]
         self.sounds = [packet for packet in self.sounds if inside(packet)]
@@ -273,9 +275,7 @@ class _Output:
     def run(self) -> bytes:
         """The rendition's bytes."""
         waiting = list(self._packets.sounds)
-        made = 0
-        for packet in self._encoded():
-            made += 1
+        for made, packet in enumerate(self._encoded(), 1):
             if made > RUNAWAY_FACTOR * len(self._packets.frames):
                 raise TranscodeError("Encoded frames runaway")
             while waiting and waiting[0].dts * waiting[0].time_base <= packet.dts * packet.time_base:
