@@ -227,6 +227,7 @@ class Schedule:
         self._running[number] = (job, gateway, now)
         self._gateways.began(gateway)
         self._counts.segments_sent += 1
+        self._counts.bytes_sent += len(job.segment.body)
         return Attempt(number, gateway, job.segment, self._timeout_s(job, gateway, now))
 
     def _timeout_s(self, job: _Job, gateway: int, now: float) -> float:

@@ -133,3 +133,10 @@ def test_reordered_pictures_keep_their_times() -> None:
     times = [each.pts - LEAD_TICKS - 900_000 for each in demux_video_untrusted(segment.body).pictures]
     assert times == [packet.pts for packet in packets]
     assert segment.presentation() == sorted(each + LEAD_TICKS + 900_000 for each in times)
+
+
+def test_a_pause_of_the_source_is_not_a_long_segment() -> None:
+    later = [msgspec.structs.replace(packet, dts=packet.dts + 40 * 90_000) for packet in source(120)[60:]]
+    first, second = cut([*source(60), *later])
+    assert (first.duration, second.duration) == (60 * STEP, 60 * STEP)
+    assert not first.unfit
