@@ -1,7 +1,9 @@
 """The client against servers that a test writes by hand."""
 
+import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -10,7 +12,8 @@ from media.transcode.livepeer.client import Broken, GatewayClient, Progress, Unr
 from media.transcode.livepeer.order import Gateway
 from media.transcode.livepeer.request import Request
 
-Serve = Callable[[trio.SocketStream, int], Awaitable[None]]
+Stream = trio.abc.Stream
+Serve = Callable[[Stream, int], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
@@ -18,7 +21,7 @@ def request(size: int = 10, most: int = 1000) -> Request:
     return Request("/live/a/0.ts", (("Host", "x"), ("Content-Length", str(size))), bytes(size), most)
 
 
-async def read_request(stream: trio.SocketStream, size: int = 10) -> None:
+async def read_request(stream: Stream, size: int = 10) -> None:
     data = b""
     while len(data) < size or not data.endswith(bytes(size)):
         piece = await stream.receive_some(65536)
@@ -58,7 +61,7 @@ async def with_server(serve: Serve, use: Callable[[Server, GatewayClient], Await
 
 
 async def test_connections_are_kept_and_renewed_when_they_were_closed() -> None:
-    async def serve(stream: trio.SocketStream, number: int) -> None:
+    async def serve(stream: Stream, number: int) -> None:
         for _ in range(2):
             await read_request(stream)
             await stream.send_all(OK)
@@ -85,7 +88,7 @@ async def test_connections_are_kept_and_renewed_when_they_were_closed() -> None:
     ],
 )
 async def test_what_is_no_answer_is_broken(answer: bytes) -> None:
-    async def serve(stream: trio.SocketStream, number: int) -> None:
+    async def serve(stream: Stream, number: int) -> None:
         await read_request(stream)
         await stream.send_all(answer)
         await stream.aclose()
@@ -98,7 +101,7 @@ async def test_what_is_no_answer_is_broken(answer: bytes) -> None:
 
 
 async def test_an_early_answer_is_heard_while_the_body_is_not_read() -> None:
-    async def serve(stream: trio.SocketStream, number: int) -> None:
+    async def serve(stream: Stream, number: int) -> None:
         await stream.send_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy")
         await trio.sleep_forever()
 
@@ -113,7 +116,7 @@ async def test_an_early_answer_is_heard_while_the_body_is_not_read() -> None:
 
 @pytest.mark.parametrize("head", [b"Content-Length: 100000000", b"Transfer-Encoding: chunked"])
 async def test_no_more_is_read_than_may_be_of_use(head: bytes) -> None:
-    async def serve(stream: trio.SocketStream, number: int) -> None:
+    async def serve(stream: Stream, number: int) -> None:
         await read_request(stream)
         await stream.send_all(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
         while True:
@@ -142,7 +145,7 @@ async def test_nobody_there_is_unreachable() -> None:
 async def test_cancelled_while_it_waits() -> None:
     closed = trio.Event()
 
-    async def serve(stream: trio.SocketStream, number: int) -> None:
+    async def serve(stream: Stream, number: int) -> None:
         await read_request(stream)
         assert not await stream.receive_some(1)
         closed.set()
@@ -153,5 +156,31 @@ async def test_cancelled_while_it_waits() -> None:
             await client.post(server.gateway, request(), progress)
         assert scope.cancelled_caught and progress.sent
         await closed.wait()
+
+    await with_server(serve, use)
+
+
+async def test_https_checks_the_certificate(tmp_path: Path) -> None:
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    kind = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(chain)]
+    await trio.run_process(["openssl", *kind.split(), *files], capture_stderr=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain, key)
+
+    async def serve(stream: Stream, number: int) -> None:
+        secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        for _ in range(2):
+            await read_request(secured, 3_000_000)
+            await secured.send_all(OK)
+
+    async def use(server: Server, client: GatewayClient) -> None:
+        gateway = Gateway(server.gateway.url.replace("http", "https"))
+        with pytest.raises(Unreachable, match="certificate"):
+            await client.post(gateway, request(), Progress())
+        async with GatewayClient(ssl.create_default_context(cafile=str(chain))) as trusting:
+            for _ in range(2):
+                assert (await trusting.post(gateway, request(3_000_000), Progress())).body == b"hi"
+            assert trusting.opened == 1
 
     await with_server(serve, use)

@@ -313,3 +313,27 @@ def test_whatever_happens_each_segment_leaves_once_in_order_and_in_time(seed: in
         left += [bench.now] * (len(bench.out) - len(left))
     assert [int(out.split()[0]) for out in bench.out] == list(range(len(SEGMENTS)))
     assert all(end - begin <= order().budget_s + 0.21 for begin, end in zip(added, left, strict=True))
+
+
+def test_what_one_restart_breaks_counts_once() -> None:
+    bench = Bench(1)
+    bench.add()
+    bench.add()
+    bench.turn(0.5)
+    bench.end(BROKEN)
+    bench.turn(0.01)
+    bench.end(BROKEN)
+    bench.turn(1.0)
+    bench.end(GOOD)
+    bench.end(GOOD)
+    assert bench.out == ["0 made", "1 made"]
+
+
+def test_time_outs_count_each() -> None:
+    bench = Bench(1)
+    bench.add()
+    bench.add()
+    bench.turn(5.0)
+    bench.end(TIMEOUT)
+    bench.end(TIMEOUT)
+    assert not bench.gateways.states(bench.now)[0].usable
