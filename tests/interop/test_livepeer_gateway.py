@@ -37,6 +37,7 @@ FPS, SECONDS = 30, 6
 SCALE = 90_000
 PROFILES = (Profile("90p", 90, 160, 90, 200_000), Profile("60p", 60, 106, 60, 100_000, 15))
 WAIT_S = 60.0  # for everything; far more than it takes on a loaded machine
+PATIENT = OffloadSettings(budget_s=WAIT_S)
 
 
 def encode(path: Path, *options: str, size: str = "320x180") -> list[Packet]:
@@ -131,7 +132,7 @@ async def offload(
     `breaks`: before these pictures, when all before them but one are decided.
     """
     run = Run()
-    engine = Engine("My Show", Gateways(gateways), run.counts, Random(1), settings)
+    engine = Engine("My Show", Gateways(gateways), run.counts, Random(1), settings or PATIENT)
     news = trio.Event()
 
     def deliver(out: Released | FellBack) -> None:
@@ -263,7 +264,7 @@ async def test_each_bad_answer_costs_a_retry(
         "faults", [{"fault": kind, "sequence": number, "times": 1} for number, kind in enumerate(kinds)]
     )
     one_by_one = {number * FPS + 1: lambda: None for number in range(1, len(kinds))}
-    settings = OffloadSettings(target_s=1.0)
+    settings = OffloadSettings(target_s=1.0, budget_s=WAIT_S)
     run = await offload(packets, Gateway(gateway.url), settings=settings, speed=60, breaks=one_by_one)
     assert not run.fallen, run.fallen[0].reason
     check_aligned(run.released)
