@@ -9,7 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parent
 # Not packages of the product: made importable for the tests here.
-sys.path += [str(FOLDER), str(FOLDER.parent / "bench")]
+sys.path += [str(FOLDER), str(FOLDER.parent / "bench"), str(FOLDER.parent / "doubles")]
 
 from clips import Clips  # noqa: E402 - found by the line above
 from live_node import LiveNode, StartNode  # noqa: E402 - found by the line above

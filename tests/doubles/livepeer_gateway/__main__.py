@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 # Run as a folder: its modules must not shadow the library's, and its package must be found.
 _FOLDER = Path(__file__).resolve().parent
@@ -13,7 +14,7 @@ sys.path = [str(_FOLDER.parent), *(entry for entry in sys.path if entry != str(_
 import trio  # noqa: E402 - after the lines above
 
 from livepeer_gateway import faults  # noqa: E402 - after the lines above
-from livepeer_gateway.checks import DIALECTS  # noqa: E402 - after the lines above
+from livepeer_gateway.checks import BODY_BYTES_MAX, DIALECTS  # noqa: E402 - after the lines above
 from livepeer_gateway.options import WORK, Options  # noqa: E402 - after the lines above
 from livepeer_gateway.server import GatewayServer  # noqa: E402 - after the lines above
 
@@ -36,7 +37,7 @@ async def _serve(options: Options, planned: list[faults.Fault]) -> None:
             nursery.cancel_scope.cancel()
 
 
-def _arguments() -> dict[str, object]:
+def _arguments() -> dict[str, Any]:
     parser = argparse.ArgumentParser(
         prog="livepeer_gateway",
         description="A Livepeer gateway's HTTP ingest that transcodes here. Prints its URLs as JSON.",
@@ -57,6 +58,7 @@ def _arguments() -> dict[str, object]:
     parser.add_argument("--webhook", default="", metavar="URL", help="asked for each new session")
     parser.add_argument("--job-token", default="", help="FrameWorks: asked for in the header")
     parser.add_argument("--no-http-ingest", action="store_true", help="as when it is off: 404 on /live/")
+    parser.add_argument("--body-bytes-max", type=int, default=BODY_BYTES_MAX)
     parser.add_argument("--outside-store", default="", metavar="URI", help="answer with URIs below this one")
     parser.add_argument("--fault", action="append", default=[], help="like slow,delay_s=2,first=true")
     return vars(parser.parse_args())

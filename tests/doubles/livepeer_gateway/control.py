@@ -31,7 +31,6 @@ class Control:
             "clock": self._clock,
             "sessions": self._sessions,
             "restart": lambda _: server.restart(),
-            "refuse": lambda _: server.refuse_connections(),
         }
 
     def _script(self, verdicts: list[str]) -> None:
@@ -76,8 +75,11 @@ class Control:
             status, answer = await self._answer(command, bytes(body))
             head = h11.Response(
                 status_code=status,
-                headers=[("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
-                + [("Connection", "close")],
+                headers=[
+                    ("Content-Type", "application/json"),
+                    ("Content-Length", str(len(answer))),
+                    ("Connection", "close"),
+                ],
             )
             for sent in (head, h11.Data(data=answer), h11.EndOfMessage()):
                 await stream.send_all(connection.send(sent) or b"")
@@ -92,8 +94,11 @@ class Control:
             if command == "listen":
                 await self._server.listen()
                 return 200, b"null"
+            if command == "refuse":
+                await self._server.refuse_connections()
+                return 200, b"null"
             if command not in self._commands:
-                return 404, json.dumps({"commands": sorted([*self._commands, "listen"])}).encode()
+                return 404, json.dumps({"commands": sorted([*self._commands, "listen", "refuse"])}).encode()
             return 200, json.dumps(self._commands[command](value)).encode()
         except (ValueError, TypeError, FaultError, OSError) as error:
             return 400, json.dumps({"error": str(error)}).encode()

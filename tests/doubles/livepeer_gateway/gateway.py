@@ -20,6 +20,7 @@ from livepeer_gateway.sessions import Full, Replayed, Session, SessionTable
 from livepeer_gateway.transcoder import Settings, Source, TranscodeError
 
 REMEMBERED_MAX = 1000  # answers; a benchmark repeats a handful of segments
+MADE_WRONG = ("other-segment", "wrong-size")  # faults of the transcode itself
 OTHER_SEGMENT_TICKS = 30 * 90_000
 SURFACES = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le")
 NON_RETRYABLE = (
@@ -100,6 +101,7 @@ class Gateway:
         finally:
             session.in_flight -= 1
             session.last_used = self.now()
+        session.store("source", push.target.sequence, body)
         return self._parts(push, session, job.renditions)
 
     def _check_codec(self, push: Push, source: Source) -> None:
@@ -282,7 +284,7 @@ class Gateway:
             settings = replace(settings, scale=Fraction(1, 2))
         extension = push.target.extension
         run = partial(trio.to_thread.run_sync, limiter=self._limiter)
-        if self.options.work == REMUX and not kind:
+        if self.options.work == REMUX and kind not in MADE_WRONG:
             made = await run(transcoder.remux, body, extension)
             return [made for _ in profiles]
         key = (hashlib.sha256(body).digest(), profiles, extension, settings)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from livepeer_gateway.checks import UPSTREAM
+from livepeer_gateway.checks import BODY_BYTES_MAX, UPSTREAM
 from livepeer_gateway.profiles import DEFAULT_LADDER, Profile
 from livepeer_gateway.sessions import MAX_SESSIONS
 
@@ -28,5 +28,6 @@ class Options:
     webhook: str = ""
     job_token: str = ""  # FrameWorks: the token that is asked for
     http_ingest: bool = True
+    body_bytes_max: int = BODY_BYTES_MAX
     outside_store: str = ""  # renditions are answered as URIs below this one
     ladder: tuple[Profile, ...] = DEFAULT_LADDER

@@ -5,8 +5,10 @@ import json
 import random
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 import h11
@@ -43,7 +45,7 @@ class Connection:
         self.stream = stream
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
 
-    async def event(self) -> h11.Event | type[h11.PAUSED]:
+    async def event(self) -> Any:
         """The next event. Raises Gone, h11.RemoteProtocolError."""
         while True:
             if self.h11.they_are_waiting_for_100_continue:
@@ -144,13 +146,16 @@ class GatewayServer:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
+        self._closed = trio.Event()
         with scope:
             task_status.started()
             await trio.serve_listeners(self._serve, listeners, handler_nursery=self._nursery)
+        self._closed.set()
 
-    def refuse_connections(self) -> None:
+    async def refuse_connections(self) -> None:
         """Nobody listens on the port until `listen`; connections that are there end."""
         self._listening.cancel()
+        await self._closed.wait()
         self.drop_connections()
 
     def restart(self) -> None:
@@ -225,7 +230,7 @@ class GatewayServer:
             raise
         if fault and fault.fault == "stall":
             await trio.sleep(fault.delay_s or float("inf"))
-        body = await connection.body(checks.BODY_BYTES_MAX)
+        body = await connection.body(self.options.body_bytes_max)
         if body is None:
             raise Refused(500, "Error reading http request body: input bigger than max buffer size")
         entry.body_bytes, entry.body_sha256 = len(body), hashlib.sha256(body).hexdigest()
@@ -296,8 +301,7 @@ class GatewayServer:
             await connection.answer(200, [("Date", _date()), ("Content-Length", "0")], [])
             return
         if not path.startswith("/stream/"):
-            raise_not_found = Refused(404, "404 page not found")
-            await connection.refuse(raise_not_found)
+            await connection.refuse(Refused(404, "404 page not found"))
             return
         found = self._stored(path.removeprefix("/stream/"))
         if found is None:
@@ -321,13 +325,14 @@ class GatewayServer:
         if len(names) == 3:
             extension = naming.extension_of(names[2])
             number = naming.atoi(names[2].removesuffix(extension), -1)
-            data = session.stored.get(names[1], {}).get(number)
+            objects = session.stored.get(names[1])
+            data = objects.get(number) if objects else None
             kind = [*hls.HEADERS[:2], ("Content-Type", MPEG.get(extension, ""))]
             return None if data is None else (kind, data)
         return None
 
     async def _call_webhook(
-        self, push: Push, headers: "dict[str, str] | object", source: Source
+        self, push: Push, headers: Mapping[str, str], source: Source
     ) -> tuple[int, bytes]:
         """What the webhook answers. Raises OSError."""
         question: dict[str, object] = {"url": push.url}
@@ -354,7 +359,7 @@ async def post_json(url: str, value: object) -> tuple[int, bytes]:
     """Status and body of a POST. Raises OSError."""
     parts = urlsplit(url)
     body = json.dumps(value).encode()
-    client = h11.Connection(h11.CLIENT)
+    client: Any = h11.Connection(h11.CLIENT)
     stream = await trio.open_tcp_stream(parts.hostname or "", parts.port or 80)
     async with stream:
         head = h11.Request(
@@ -367,8 +372,8 @@ async def post_json(url: str, value: object) -> tuple[int, bytes]:
                 ("Connection", "close"),
             ],
         )
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            await stream.send_all(client.send(event) or b"")
+        for sent in (head, h11.Data(data=body), h11.EndOfMessage()):
+            await stream.send_all(client.send(sent) or b"")
         status, received = 0, bytearray()
         while not isinstance(event := client.next_event(), h11.EndOfMessage | h11.ConnectionClosed):
             if event is h11.NEED_DATA:
@@ -385,8 +390,6 @@ def _date() -> str:
 
 
 def _reason(status: int) -> bytes:
-    from http import HTTPStatus
-
     try:
         return HTTPStatus(status).phrase.encode()
     except ValueError:

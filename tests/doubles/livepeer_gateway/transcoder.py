@@ -139,7 +139,8 @@ def remux(data: bytes, extension: str) -> bytes:
 
 
 def _remuxed(data: bytes, sink: "_Sink") -> bytes:
-    with av.open(io.BytesIO(data)) as source:
+    source: Any = av.open(io.BytesIO(data))
+    with source:
         streams = {s.index: sink.muxer.add_stream_from_template(s) for s in _kept(source)}
         for packet in source.demux(*_kept(source)):
             if packet.dts is not None:
@@ -171,7 +172,7 @@ class _Packets:
 
     def __init__(self, data: bytes, clip_ms: tuple[int, int] | None) -> None:
         try:
-            self.container = av.open(io.BytesIO(data))
+            self.container: Any = av.open(io.BytesIO(data), "r")
         except (av.error.FFmpegError, ValueError) as error:
             raise TranscodeError("TranscoderInvalidVideo") from error
         if not self.container.streams.video:
@@ -206,7 +207,7 @@ class _Packets:
         first = self.frames[0].pts * self.frames[0].time_base
 
         def inside(thing: Any) -> bool:
-            return begin_ms <= (thing.pts * thing.time_base - first) * 1000 < end_ms
+            return bool(begin_ms <= (thing.pts * thing.time_base - first) * 1000 < end_ms)
 
         self.frames = [frame for frame in self.frames if inside(frame)]
         self.sounds = [packet for packet in self.sounds if inside(packet)]
@@ -273,9 +274,7 @@ class _Output:
     def run(self) -> bytes:
         """The rendition's bytes."""
         waiting = list(self._packets.sounds)
-        made = 0
-        for packet in self._encoded():
-            made += 1
+        for made, packet in enumerate(self._encoded(), 1):
             if made > RUNAWAY_FACTOR * len(self._packets.frames):
                 raise TranscodeError("Encoded frames runaway")
             while waiting and waiting[0].dts * waiting[0].time_base <= packet.dts * packet.time_base:
