@@ -51,6 +51,7 @@ from media.deliver.pages import HLS_SCRIPT
 from media.deliver.poster.service import serve_posters
 from media.net.reactor import Reactor
 from media.net.server import bind
+from media.transcode.service import serve_transcoder
 from mesh.discovery.candidates import make_candidates
 from mesh.discovery.probe import own_addresses
 from mesh.discovery.store import FILE_NAME, PeersFile
@@ -184,6 +185,13 @@ class Agent:
                     )
                     if self._services.lending is not None:
                         nursery.start_soon(self._deliver_beside, self._services.lending)
+                    if self._services.transcoder.enabled:
+                        nursery.start_soon(
+                            serve_transcoder,
+                            self._services.transcoder,
+                            self._reactor,
+                            self._services.journal.transcoder_lost,
+                        )
                     if self._config.demo:
                         nursery.start_soon(self._serve_demo)
                     code = await self._until_stopped(signals)

@@ -63,6 +63,34 @@ class Deliver(msgspec.Struct, frozen=True):
     ] = 0.0
 
 
+class Transcode(msgspec.Struct, frozen=True):
+    """Which renditions the node makes of streams that are published to it."""
+
+    ladder: Annotated[
+        str,
+        Detail(
+            "Renditions beside the source itself; those that are not smaller than it are left out.",
+            shape="ladder",
+        ),
+    ] = OFF
+    latency: Annotated[
+        Literal["low", "quality"],
+        Detail("Low: pictures leave an encoder at once. Quality: it looks 20 pictures ahead, for less bits."),
+    ] = "low"
+    preset: Annotated[
+        Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"],
+        Detail("Speed of x264: slower ones look better at the same bitrate."),
+    ] = "veryfast"
+    threads: Annotated[
+        int, Detail("Threads of one stream's encoders together; 0: as many as there are cores.", "", 0, 64)
+    ] = 0
+    streams: Annotated[
+        int,
+        Detail("Streams that get renditions at once; others are passed on as they are.", "", 1, 64),
+    ] = 2
+    on_demand: Annotated[bool, Detail("Make renditions only while somebody watches one of them.")] = False
+
+
 class Limits(msgspec.Struct, frozen=True):
     """What the node refuses beyond."""
 
@@ -210,6 +238,7 @@ class Config(msgspec.Struct, frozen=True):
     ingest: Ingest = Ingest()
     hls: Hls = Hls()
     deliver: Deliver = Deliver()
+    transcode: Transcode = Transcode()
     limits: Limits = Limits()
     relay: Relay = Relay()
     nat: Nat = Nat()
@@ -247,6 +276,7 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
     "ingest": Ingest,
     "hls": Hls,
     "deliver": Deliver,
+    "transcode": Transcode,
     "limits": Limits,
     "relay": Relay,
     "nat": Nat,

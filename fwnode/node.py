@@ -14,6 +14,7 @@ from fwnode.workers.wire import Counts, RouteCounts
 from media.deliver.http.router import Router
 from media.deliver.poster.posters import Posters
 from media.net.reactor import Reactor
+from media.track.derived import is_ladder
 from media.track.registry import Streams
 from media.track.stream import StreamState
 
@@ -73,9 +74,13 @@ class Node:
 
     @property
     def publishers(self) -> int:
-        """Streams that somebody publishes here now; copies of other nodes' streams are none."""
+        """Streams that somebody publishes here now; copies of other nodes' and ladders are none."""
         live = (StreamState.STARTING, StreamState.LIVE)
-        return sum(stream.state in live and not stream.replicated for stream in self.streams)
+        return sum(
+            stream.state in live and not stream.replicated
+            for stream in self.streams
+            if not is_ladder(stream.name)
+        )
 
     @property
     def copies(self) -> int:

@@ -7,6 +7,7 @@ import msgspec
 from fwnode.address import parse_address
 from fwnode.errors import ConfigError
 from fwnode.password import is_password_hash
+from media.transcode.ladder import parse_policy
 
 OFF = "off"  # the value of an address setting that binds nothing
 ENVIRONMENT_PREFIX = "FWNODE_"
@@ -19,9 +20,9 @@ class Detail(msgspec.Struct, frozen=True):
     unit: str = ""
     lowest: float | None = None
     highest: float | None = None
-    shape: Literal["text", "address", "address or off", "addresses", "path", "place", "password hash"] = (
-        "text"
-    )
+    shape: Literal[
+        "text", "address", "address or off", "addresses", "path", "place", "password hash", "ladder"
+    ] = "text"
     option: bool = False  # has an option of `fwnode run` of its own
     secret: bool = False  # masked where settings are shown, refused on the command line
 
@@ -73,6 +74,7 @@ _ACCEPTED_SHAPES = {
     "addresses": "addresses like vps.example:7077 or [2001:db8::1]:7077, separated by commas",
     "path": "the path of a file or folder",
     "place": 'degrees like "52.52,13.40", north and east positive',
+    "ladder": 'a list like "720p@2500k, 480p@1200k" (sizes by the short side), "auto" or "off"',
     "password hash": "a line that `fwnode config password` printed",
 }
 
@@ -96,6 +98,8 @@ def typed(setting: Setting, text: str) -> object:
 
 def checked(setting: Setting, value: object, origin: str) -> Any:
     """The value, if the setting can have it. Raises ConfigError naming `origin` and what is accepted."""
+    if setting.detail.shape == "ladder":
+        value = _ladder_text(setting, value, origin)
     if setting.kind is float and type(value) is int:
         value = float(value)
     if type(value) is not setting.kind or not _within(setting, value):
@@ -119,6 +123,18 @@ def _within(setting: Setting, value: Any) -> bool:
     if detail.shape.startswith("address"):
         return (value == OFF and detail.shape == "address or off") or _is_address(value)
     return not isinstance(value, str) or value.isprintable()
+
+
+def _ladder_text(setting: Setting, value: object, origin: str) -> object:
+    """A list of rungs as one line. Raises ConfigError naming the rung that is wrong."""
+    if isinstance(value, list) and all([isinstance(entry, str) for entry in value]):
+        value = ", ".join(value) or OFF
+    if isinstance(value, str):
+        try:
+            parse_policy(value)
+        except ValueError as error:
+            raise ConfigError(f"{origin}: {setting.key}: {error}") from None
+    return value
 
 
 def split_addresses(text: str) -> tuple[str, ...]:

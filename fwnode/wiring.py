@@ -30,6 +30,10 @@ from media.track.marker import MarkerSettings
 from media.track.model import MICROSECONDS
 from media.track.registry import RegistrySettings, Streams, Takeover
 from media.track.stream import StreamSettings
+from media.transcode.capacity import StreamsAtMost
+from media.transcode.ladder import parse_policy
+from media.transcode.session import TranscodeSettings
+from media.transcode.transcoder import Transcoder
 
 PUBLIC_LISTENERS = ("http", "https", "rtmp")
 DEMO_STREAM = "demo"
@@ -78,6 +82,13 @@ def worker_start(config: Config, delivery: DeliverySettings) -> Start:
     )
 
 
+def transcode_settings(config: Config) -> TranscodeSettings:
+    """What the settings say about renditions."""
+    said = config.transcode
+    policy = parse_policy(said.ladder)
+    return TranscodeSettings(policy, said.preset, said.latency, said.threads, said.on_demand)
+
+
 class Services:
     """The composed node, and what the agent does with it."""
 
@@ -89,9 +100,11 @@ class Services:
         rtmp: RtmpSessions,
         start: Start,
         lending: Lending | None,
+        transcoder: Transcoder,
     ) -> None:
         """`start` and `lending` are for the workers; None: there are none."""
         self.node = node
+        self.transcoder = transcoder
         self.journal = journal
         self.start = start
         self.lending = lending
@@ -205,4 +218,6 @@ def compose(
     lending = None
     if config.workers:
         lending = Lending(streams, node.posters, audience, history_us=delivery.held_us, now=reactor.now())
-    return Services(node, journal, http, rtmp, worker_start(config, delivery), lending)
+    capacity = StreamsAtMost(config.transcode.streams)
+    transcoder = Transcoder(streams, transcode_settings(config), capacity, unix_us)
+    return Services(node, journal, http, rtmp, worker_start(config, delivery), lending, transcoder)

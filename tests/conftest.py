@@ -16,7 +16,19 @@ import pytest
 START_S = 30.0  # a second when the machine is idle; the tests share two cores with others
 STOP_S = 15.0
 POLL_S = 0.01
+REAL = ("interop", "browser", "netns")
 FWNODE = (sys.executable, "-m", "fwnode")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that run real programs take turns on one worker of pytest-xdist, the others go on beside.
+
+    Browsers, which need two cores for themselves, come last: the pure tests have ended by then.
+    """
+    for item in items:
+        if any(item.get_closest_marker(name) for name in REAL):
+            item.add_marker(pytest.mark.xdist_group("real"))
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 
 class RunningNode:

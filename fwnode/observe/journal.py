@@ -53,6 +53,10 @@ class Journal:
         """A stream's poster could not be made."""
         self._log.warning("poster not made", stream=stream, reason=reason)
 
+    def transcoder_lost(self, stream: str, reason: str) -> None:
+        """The worker that makes a stream's renditions is gone; another one is started."""
+        self._log.warning("transcoding worker lost", stream=stream, reason=reason)
+
     def request_refused(self, peer: str, fault: BadRequest) -> None:
         """Bytes that are no request, too much of one, or one that never ended."""
         log_refused_request(peer, fault)

@@ -22,6 +22,7 @@ from media.track.stream import Stream, StreamState
 MSN_AHEAD_MAX = 2  # RFC 8216bis 6.2.5.2
 PART_AHEAD_MAX = 64  # one-second segments of the smallest parts have five
 WAIT_TARGETS = 3  # RFC 8216bis 6.2.5.2: time out after three target durations
+LADDER_WAIT_S = 1.5  # a worker takes half a second to start, and the next keyframe must come
 WAITING_MAX = 20_000  # held requests of one stream; connections are bounded before this is
 OBJECTS_MAX = 4096  # prepared answers kept for one stream: an hour of segments, or its parts
 FILE_MIN_BYTES = 65536  # below it a copy is cheaper than a page
@@ -89,10 +90,15 @@ class HlsStream:
         self._playlists: dict[tuple[str, bool, bool], Response] = {}
         self._objects: dict[str, Response] = {}
         self._timer: Timer | None = None
+        self.heard_at = now  # of the stream, last
+        self.beside: HlsStream | None = None  # other renditions of the same pictures
         stream.subscribe(self._news)
 
     def close(self) -> None:
         """Forget everything; held requests get 404."""
+        if self.beside is not None:
+            self.beside.beside = None
+            self.beside = None
         self.stream.unsubscribe(self._news)
         if self._timer is not None:
             self._timer.cancel()
@@ -105,14 +111,36 @@ class HlsStream:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def multivariant(self, query: str, done: Done, now: float) -> Wait | None:
-        """The multivariant playlist; held while the stream has no complete part yet."""
+    def has(self, rendition: str) -> bool:
+        """Is, was or will there be a rendition of that name in what is held?"""
+        segments = self.window.segments
+        if segments and rendition in segments[-1].renditions:
+            return True
+        if any([rendition in segment.renditions for segment in segments]):
+            return True
+        return any([rendition == track.name for track in self.stream.tracks.values()])
+
+    @property
+    def is_undescribed(self) -> bool:
+        """Does it begin, and has not told its tracks?"""
+        return self.stream.state is StreamState.STARTING and not self.stream.sections
+
+    def multivariant(
+        self, query: str, done: Done, now: float, ladder: "HlsStream | None" = None
+    ) -> Wait | None:
+        """The multivariant playlist; held while the stream has no complete part yet.
+
+        `ladder` has its smaller renditions; for a moment it is waited for until they are known, too.
+        """
         self.asked_at = now
+        renditions = ladder.window if ladder is not None else None
 
         def ready() -> Response | None:
             if self._newest is None:
                 return None
-            text = multivariant_playlist(self.window, query)
+            if ladder is not None and ladder.is_undescribed and self.heard_at < now + LADDER_WAIT_S:
+                return None
+            text = multivariant_playlist(self.window, query, renditions)
             return _playlist_response(text, NO_CACHE) if text else None
 
         return self._now_or_later(ready, done, now)
@@ -211,7 +239,8 @@ class HlsStream:
         key = (name, skip, blocking)
         held = self._playlists.get(key)
         if held is None:
-            text = media_playlist(self.window, name, self._window_us, skip=skip)
+            beside = self.beside.window if self.beside is not None else None
+            text = media_playlist(self.window, name, self._window_us, skip=skip, beside=beside)
             if text is None:
                 return plain_error(404, f"this stream has no track '{name[:16]}' now")
             held = _playlist_response(text, self._playlist_cache(blocking), self._etag(skip=skip))
@@ -267,6 +296,7 @@ class HlsStream:
         return wait
 
     def _news(self, now: float) -> None:
+        self.heard_at = now
         if not self.window.update():
             return
         self._newest = self.window.newest()

@@ -21,6 +21,7 @@ from media.deliver.http.websocket import Opcode, WebSocketSink, websocket_frame
 from media.deliver.poster.posters import Waiter
 from media.errors import Refused
 from media.package.playlist import codec_string, mime_type
+from media.track.derived import LADDER_SUFFIX, ladder_of
 from media.track.model import Packet
 from media.track.registry import CallAt, Streams, Timer
 from media.track.stream import Section, Stream, StreamState
@@ -88,7 +89,9 @@ class Live:
     def handle(self, request: Request, reply: Reply) -> None:
         """Handler of GET /live/*."""
         segments = request.head.segments
-        if len(segments) == 4:
+        if len(segments) > 1 and LADDER_SUFFIX in segments[1]:
+            reply.send(NO_STREAM)  # its renditions are the source's, as viewers see them
+        elif len(segments) == 4:
             self._track_file(request, reply, segments[1], segments[2], segments[3])
         elif len(segments) == 3 and segments[2] == "index.m3u8":
             self._multivariant(request, reply, segments[1])
@@ -102,14 +105,14 @@ class Live:
             reply.send(NO_OBJECT)
 
     def _track_file(self, request: Request, reply: Reply, name: str, track: str, file: str) -> None:
-        hls = self._hls_of(name, request.now)
+        hls = self._hls_with(name, track, request.now)
         if hls is None:
             reply.send(NO_STREAM)
             return
         if file != "index.m3u8":
             _held(reply, hls.object(track, file, reply.send, request.now))
             return
-        self._seen(hls.stream, request)
+        self._seen(self._streams.get(name) or hls.stream, request)
         directives: Directives | Response = ANY_PLAYLIST
         if request.query_text:
             query = request.query
@@ -126,15 +129,30 @@ class Live:
             return
         token = request.query_text if request.query("token") is not None else ""
         query = f"?{token}" if token and len(token) <= TOKEN_QUERY_MAX and '"' not in token else ""
-        _held(reply, hls.multivariant(query, reply.send, request.now))
+        ladder = self._hls_of(ladder_of(name), request.now, asked=False)
+        _held(reply, hls.multivariant(query, reply.send, request.now, ladder))
 
     def _seen(self, stream: Stream, request: Request) -> None:
         session = request.header(b"cmcd-session") or request.header(b"user-agent")
         self.audience.seen(stream, f"{request.peer_host} {session}", request.now)
 
-    def _hls_of(self, name: str, now: float) -> HlsStream | None:
+    def _hls_with(self, name: str, rendition: str, now: float) -> HlsStream | None:
+        """The stream of that name, or its ladder when that is where the rendition is."""
+        hls = self._hls_of(name, now)
+        if hls is None or hls.has(rendition):
+            return hls
+        ladder = self._hls_of(ladder_of(name), now)
+        if ladder is None or not (ladder.is_undescribed or ladder.has(rendition)):
+            return hls
+        hls.beside, ladder.beside = ladder, hls
+        return ladder
+
+    def _hls_of(self, name: str, now: float, *, asked: bool = True) -> HlsStream | None:
+        """`asked`: for its media, and not just for what it has."""
         hls = self._hls.get(name)
-        stream = self._streams.find(name, now)
+        stream = None if asked else self._streams.get(name)
+        if stream is None or stream.state is StreamState.ENDED:
+            stream = self._streams.find(name, now)
         if hls is not None:
             if hls.stream is stream:
                 return hls

@@ -18,6 +18,7 @@ from media.deliver.pages import (
     home_page,
     watch_page,
 )
+from media.track.derived import is_ladder
 from media.track.registry import STREAM_NAME
 from media.track.stream import StreamState
 
@@ -56,7 +57,7 @@ class Pages:
         listed = [
             Listed(stream.name, stream.state is StreamState.LIVE, sum(stream.viewers.values()))
             for stream in self._streams
-            if stream.state in SHOWN
+            if stream.state in SHOWN and not is_ladder(stream.name)
         ]
         listed.sort(key=lambda stream: (not stream.live, -stream.viewers, stream.name))
         reply.send(_page(home_page(listed[:LISTED_MAX], node=self._node)))

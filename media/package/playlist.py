@@ -8,7 +8,7 @@ import datetime
 import functools
 
 from media.bitstream.describe import describe
-from media.package.rendition import Rendition
+from media.package.rendition import Rendition, renditions_of
 from media.package.window import LiveWindow, Segment
 from media.track.model import MICROSECONDS, Codec, Kind, Track
 
@@ -24,12 +24,15 @@ AUDIO_GROUP = "audio"
 TITLE_MAX = 64  # characters of a track's title, which is the publisher's
 
 
-def media_playlist(window: LiveWindow, name: str, window_us: int, *, skip: bool = False) -> bytes | None:
+def media_playlist(
+    window: LiveWindow, name: str, window_us: int, *, skip: bool = False, beside: LiveWindow | None = None
+) -> bytes | None:
     """The media playlist of one rendition, or None when nothing of it is held.
 
     Lists segments that begin within `window_us` of the newest. `skip` asks for a delta update
     (RFC 8216bis 6.2.5.1); the whole playlist is given when there is nothing to skip. The
-    playlist of a rendition that the newest section has no more is an ended one.
+    playlist of a rendition that the newest section has no more is an ended one. `beside` has the
+    other renditions of the same pictures, if there are more than in `window`.
     """
     target_s = _target_duration_s(window)
     segments = _listed(window, name, max(window_us, LISTED_TARGETS * target_s * MICROSECONDS))
@@ -49,11 +52,18 @@ def media_playlist(window: LiveWindow, name: str, window_us: int, *, skip: bool 
         lines.append("#EXT-X-ENDLIST")
     else:
         _edge(lines, window, last, name)
+        if beside is not None:
+            _reports(lines, beside, name)
     return ("\n".join(lines) + "\n").encode()
 
 
-def multivariant_playlist(window: LiveWindow, query: str = "") -> bytes | None:
-    """The multivariant playlist, or None before the first segment. `query` ("?token=…") goes on each URI."""
+def multivariant_playlist(
+    window: LiveWindow, query: str = "", ladder: LiveWindow | None = None
+) -> bytes | None:
+    """The multivariant playlist, or None before the first segment. `query` ("?token=…") goes on each URI.
+
+    `ladder` has smaller renditions; where there are some, so is the sound without a picture.
+    """
     newest = window.newest_segment()
     if newest is None:
         return None
@@ -65,11 +75,28 @@ def multivariant_playlist(window: LiveWindow, query: str = "") -> bytes | None:
     titles = _titles(groups)
     for position, rendition in enumerate(groups):
         lines.append(_media_tag(rendition, titles[position], default=position == 0, query=query))
-    for rendition in renditions:
-        if not rendition.audio_group:
-            lines.append(_stream_inf(window, rendition, groups))
-            lines.append(f"{rendition.name}/index.m3u8{query}")
+    rungs = _rungs(ladder) if ladder is not None else []
+    listed = [(window, rendition) for rendition in renditions if _is_variant(rendition)]
+    listed += [(ladder, rung) for rung in rungs if ladder is not None]
+    if rungs:
+        listed += [(window, rendition) for rendition in renditions if rendition.sound_only]
+    for where, rendition in listed:
+        lines.append(_stream_inf(where, rendition, [] if rendition.sound_only else groups, window))
+        lines.append(f"{rendition.name}/index.m3u8{query}")
     return ("\n".join(lines) + "\n").encode()
+
+
+def _is_variant(rendition: Rendition) -> bool:
+    return not rendition.audio_group and not rendition.sound_only
+
+
+def _rungs(ladder: LiveWindow) -> list[Rendition]:
+    """A ladder's pictures, largest first, also before there is any part of them."""
+    section = max(ladder.stream.sections.values(), key=lambda each: each.discontinuity, default=None)
+    if section is None:
+        return []
+    rungs = [rung for rung in renditions_of(section) if rung.lead.kind is Kind.VIDEO]
+    return sorted(rungs, key=lambda rung: -rung.lead.width * rung.lead.height)
 
 
 def mime_type(tracks: tuple[Track, ...]) -> str:
@@ -170,18 +197,26 @@ def _edge(lines: list[str], window: LiveWindow, last: Segment, name: str) -> Non
     if name in window.segments[-1].renditions:
         msn, part = window.upcoming()
         lines.append(f'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="{msn}.{part}.m4s"')
+    _reports(lines, window, name)
+
+
+def _reports(lines: list[str], window: LiveWindow, name: str) -> None:
+    last = window.newest_segment()
+    if last is None:
+        return
     newest = f"LAST-MSN={last.msn},LAST-PART={last.complete_parts()[-1].index}"
-    for other in last.renditions:
-        if other != name:
+    for other, rendition in last.renditions.items():
+        if other != name and not rendition.sound_only:
             lines.append(f'#EXT-X-RENDITION-REPORT:URI="../{other}/index.m3u8",{newest}')
 
 
-def _stream_inf(window: LiveWindow, rendition: Rendition, groups: list[Rendition]) -> str:
+def _stream_inf(window: LiveWindow, rendition: Rendition, groups: list[Rendition], source: LiveWindow) -> str:
+    """`window` has the rendition, `source` the groups of sound."""
     codecs = [codec_string(track) for track in rendition.tracks]
     codecs += sorted({codec_string(group.lead) for group in groups})
     peak, mean = _bandwidth(window, rendition)
     if groups:
-        heard = [_bandwidth(window, group) for group in groups]
+        heard = [_bandwidth(source, group) for group in groups]
         peak, mean = peak + max(bps for bps, _ in heard), mean + max(bps for _, bps in heard)
     fields = [
         f"BANDWIDTH={_step(peak)}",

@@ -1,7 +1,8 @@
 """Which media playlists a stream has. Pure.
 
-A single audio track is muxed into each video rendition, which halves the requests; several
-become renditions of their own in one audio group. Without video, each audio track is one.
+A single audio track is muxed into each video rendition, which halves the requests, and is one by
+itself for who wants no picture; several become renditions of their own in one audio group. Without
+video, each audio track is one.
 """
 
 import msgspec
@@ -16,6 +17,7 @@ class Rendition(msgspec.Struct, frozen=True):
     name: str  # the leading track's name, used in URLs
     tracks: tuple[Track, ...]  # leading track first
     audio_group: bool = False  # audio for video renditions that carry none
+    sound_only: bool = False  # audio that the video renditions carry, without a picture
 
     @property
     def lead(self) -> Track:
@@ -34,7 +36,8 @@ def renditions_of(section: Section) -> tuple[Rendition, ...]:
     if not video:
         return tuple(Rendition(track.name, (track,)) for track in audio)
     if len(audio) <= 1:
-        return tuple(Rendition(track.name, (track, *audio)) for track in video)
+        alone = tuple(Rendition(track.name, (track,), sound_only=True) for track in audio)
+        return tuple(Rendition(track.name, (track, *audio)) for track in video) + alone
     pictures = tuple(Rendition(track.name, (track,)) for track in video)
     return pictures + tuple(Rendition(track.name, (track,), audio_group=True) for track in audio)
 

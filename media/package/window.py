@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from media.container import fmp4
 from media.package.rendition import Rendition, renditions_of
-from media.track.model import MICROSECONDS, Hollow, Kind, Packet
+from media.track.model import MICROSECONDS, Hollow, Kind, Packet, is_gap
 from media.track.ring import Ring
 from media.track.stream import Section, Stream, StreamState
 
@@ -31,6 +31,7 @@ class Part:
         "complete",
         "duration_us",
         "first",
+        "gaps",
         "hollow",
         "index",
         "start_us",
@@ -46,6 +47,7 @@ class Part:
         self.duration_us = 0  # media time; known when complete
         self.clean = {packet.track.id: packet.keyframe}  # by track: does its first packet need no other?
         self.hollow = {packet.track.id} if type(packet) is Hollow else set()  # tracks not fetched here
+        self.gaps = {packet.track.id} if is_gap(packet) else set()  # tracks of which packets are missing
         self._last = packet  # newest of the track that began this part
         self._bytes: dict[str, bytes] = {}
 
@@ -58,6 +60,8 @@ class Part:
             self._last = packet
         elif track.id not in self.clean:
             self.clean[track.id] = packet.keyframe
+        if not packet.data and is_gap(packet):
+            self.gaps.add(track.id)
 
     def close(self, stop: int, following: Packet | None) -> None:
         """Complete it. `following` begins the next part, None when that is in another section.
@@ -77,8 +81,11 @@ class Part:
         self.complete = True
 
     def holds(self, rendition: Rendition) -> bool:
-        """Is there anything of `rendition` in this part?"""
-        return any([track.id in self.clean for track in rendition.tracks])
+        """Is there anything of `rendition` in this part, and nothing missing?"""
+        tracks = rendition.tracks
+        if self.gaps and any([track.id in self.gaps for track in tracks]):
+            return False
+        return any([track.id in self.clean for track in tracks])
 
     def lacks(self, rendition: Rendition) -> bool:
         """Was something of `rendition` not fetched to this node?"""
@@ -153,8 +160,14 @@ class Segment:
         return next((part.clean[lead] for part in self.parts if lead in part.clean), True)
 
     def holds(self, rendition: Rendition) -> bool:
-        """Is it whole, and is there anything of `rendition` in it?"""
-        return not self.cut and any(part.holds(rendition) for part in self.parts)
+        """Is it whole, is there anything of `rendition` in it, and nothing missing?"""
+        if self.cut:
+            return False
+        if any([part.gaps for part in self.parts]):
+            missing = {number for part in self.parts for number in part.gaps}
+            if any([track.id in missing for track in rendition.tracks]):
+                return False
+        return any(part.holds(rendition) for part in self.parts)
 
     def lacks(self, rendition: Rendition) -> bool:
         """Was something of `rendition` in this segment not fetched to this node?"""
@@ -256,7 +269,7 @@ class LiveWindow:
         """A complete segment, as the bytes of its parts, or None, as with `part_bytes`."""
         segment = self.find(msn)
         rendition = segment.renditions.get(name) if segment else None
-        if segment is None or rendition is None or not segment.complete or segment.cut:
+        if segment is None or rendition is None or not segment.complete or not segment.holds(rendition):
             return None
         ring = self.stream.ring
         made = tuple([part.data(ring, rendition, msn) for part in segment.parts if part.holds(rendition)])

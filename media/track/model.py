@@ -86,7 +86,7 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     `data` is in ISO BMFF sample form: 4-byte length-prefixed NAL units for H.264 and HEVC
     (parameter sets in the config), a temporal unit of OBUs without temporal delimiter for
     AV1, a frame or superframe for VP9, one raw access unit without ADTS for AAC, one
-    packet, frame or syncframe for Opus, FLAC and AC-3.
+    packet, frame or syncframe for Opus, FLAC and AC-3. Empty: a gap, see `is_gap`.
 
     Boundaries are the origin's decision: packets that share (segment, part) form a part,
     packets that share segment form a segment; both only grow along a stream.
@@ -119,3 +119,8 @@ class Hollow(Packet, frozen=True, gc=False):
     """
 
     payload_hash: bytes  # of the data as the origin has it
+
+
+def is_gap(packet: Packet) -> bool:
+    """Does it say that packets of its track are missing in its part, which cannot be had then?"""
+    return not packet.data and type(packet) is not Hollow

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from media.errors import Refused
+from media.track.derived import may_be_copied
 from media.track.marked import MarkedWriter
 from media.track.stream import (
     AudioMeasure,
@@ -152,7 +153,8 @@ class Streams:
         It goes on in a stream of that name that lingers here. Raises Refused: bad name, the name is
         written here already, or too many streams.
         """
-        _check_name(name)
+        if not may_be_copied(name):
+            _check_name(name)
         if name in self._writers:
             raise Refused(f"'{name}' is written on this node already")
         stream = self._streams.get(name)
@@ -164,6 +166,14 @@ class Streams:
         )
         self._writers[name] = writer
         self._tell(name, now)
+        return writer
+
+    def open_derived(
+        self, name: str, source: Source, now: float, unix_us: int, on_stop: Callable[[str], None]
+    ) -> MarkedWriter:
+        """Begin a stream that this node makes of another, with that one's marks; else as `open_copy`."""
+        writer = self.open_copy(name, source, now, unix_us, on_stop)
+        writer.stream.replicated = False  # this node is its origin
         return writer
 
     def stop(self, name: str, reason: str, now: float) -> bool:

@@ -148,6 +148,7 @@ class Stream:
         self.ring = Ring(settings.window_us, settings.ring_bytes)
         self.sections: dict[int, Section] = {}
         self.viewers: dict[str, int] = {}
+        self.remarks: dict[str, Finding] = {}  # findings of others than the publisher's observer, by code
         self.reader_skips = 0
         self.started_at = now
         self.ended_at: float | None = None
@@ -293,7 +294,8 @@ class Stream:
     def _findings(self, now: float) -> list[Finding]:
         """Only while somebody publishes: the observer does not learn that the publisher went."""
         published = self.state in (StreamState.STARTING, StreamState.LIVE)
-        return self._observer.findings(now) if self._observer and published else []
+        found = self._observer.findings(now) if self._observer and published else []
+        return [*found, *self.remarks.values()]
 
     def _describe(self, tracks: dict[int, Track], now: float) -> None:
         """Take over a publisher's tracks and number their inits.

@@ -11,7 +11,7 @@ from pathlib import Path
 from fwbench import machine, report
 from fwbench.bench import Bench, OwnRow, Row, run
 from fwbench.network.nat_figures import chosen
-from fwbench.rows import glass, http, life, mesh, nat, quic, replica, stream, workers
+from fwbench.rows import glass, http, life, mesh, nat, quic, replica, stream, transcode, workers
 from fwbench.servers import ROOT
 from fwbench.summary import RowResult
 from rich.console import Console
@@ -25,6 +25,7 @@ ROWS: tuple[Row | OwnRow, ...] = (
     *stream.ROWS,
     *life.ROWS,
     *glass.ROWS,
+    *transcode.ROWS,
     *mesh.ROWS,
     *nat.ROWS,
     *quic.ROWS,

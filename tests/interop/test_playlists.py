@@ -190,7 +190,7 @@ def test_m3u8_reads_multivariant_playlists(case: str) -> None:
     assert read.is_variant
     renditions = window.segments[-1].renditions.values()
     assert [p.uri for p in read.playlists] == [
-        f"{r.name}/index.m3u8?token=t" for r in renditions if not r.audio_group
+        f"{r.name}/index.m3u8?token=t" for r in renditions if not r.audio_group and not r.sound_only
     ]
     assert [medium.uri for medium in read.media] == [
         f"{r.name}/index.m3u8?token=t" for r in renditions if r.audio_group

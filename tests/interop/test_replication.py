@@ -18,6 +18,7 @@ import m3u8
 import pytest
 from clips import FPS, Clips, decoded_frames, publishing
 from live_node import PATIENCE_S, LiveNode, StartNode, until
+from networks import await_carried, network
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import BytesMessage, Request
 
@@ -47,30 +48,6 @@ def nodes(start: StartNode) -> list[LiveNode]:
     return network(start, 3)
 
 
-def network(start: StartNode, count: int) -> list[LiveNode]:
-    nodes = [start("--name", f"n{number}", ingest__open=True, hls__segment_s=1) for number in range(count)]
-    line = nodes[0].cli_json("invite", "--uses", "10")["invite"]
-    for node in nodes[1:]:
-        node.cli("join", line)
-    for node in nodes:
-        until(partial(knows, node, count), "all know each other")
-    return nodes
-
-
-def knows(node: LiveNode, count: int) -> bool:
-    return len(node.cli_json("peers")["peers"]) == count
-
-
-def await_carried(node: LiveNode, owner: str) -> None:
-    """The directory at `node` says that `owner` has the stream."""
-
-    def told() -> bool:
-        peers = {peer["name"]: peer for peer in node.cli_json("peers")["peers"]}
-        return STREAM in peers[owner]["streams"]
-
-    until(told, f"{owner} is known to have the stream")
-
-
 def objects(node: LiveNode) -> dict[str, str]:
     """Hashes of everything whole that the media playlist names, by address."""
     answer = node.fetch(FOLDER + "index.m3u8")
@@ -96,7 +73,7 @@ def segments(node: LiveNode) -> int:
 def published(nodes: list[LiveNode], clips: Clips) -> Iterator[list[LiveNode]]:
     with publishing(nodes[0], clips.long, STREAM, to_the_end=False):
         for node in nodes[1:]:
-            await_carried(node, "n0")
+            await_carried(node, "n0", STREAM)
         yield nodes
 
 
@@ -148,7 +125,7 @@ def test_every_way_to_watch_fetches_it(start: StartNode, clips: Clips) -> None:
     origin, *edges = network(start, 4)
     with publishing(origin, clips.long, STREAM, to_the_end=False):
         for edge in edges:
-            await_carried(edge, "n0")
+            await_carried(edge, "n0", STREAM)
         assert decoded_frames(edges[0].rtmp_url(STREAM), seconds=1) >= FPS - 1
         assert decoded_frames(edges[1].url(f"/live/{STREAM}.ts"), seconds=1) >= FPS - 1
         await_fragment(edges[2])
@@ -170,7 +147,7 @@ def test_the_origin_dies(published: list[LiveNode]) -> None:
 def test_the_publisher_goes(start: StartNode, clips: Clips) -> None:
     origin, edge = network(start, 2)
     with publishing(origin, clips.long, STREAM, to_the_end=False):
-        await_carried(edge, "n0")
+        await_carried(edge, "n0", STREAM)
         until(lambda: segments(edge) >= 2, "segments on the edge")
     edge.await_stream(STREAM, "ended")
     assert objects(edge).items() <= objects(origin).items()
@@ -228,9 +205,9 @@ def test_a_parent_falls_silent_the_next_is_killed(
         with publishing(origin, clips.long, STREAM, to_the_end=False):
             by_name = {"n1": middle[0], "n2": middle[1]}
             for name, node in by_name.items():
-                await_carried(node, "n0")
+                await_carried(node, "n0", STREAM)
                 until(partial(segments, node), "a segment on an edge")
-                await_carried(deep, name)
+                await_carried(deep, name, STREAM)
             until(partial(segments, deep), "a segment below them")
             viewer = PartViewer(deep)
             viewer.start()

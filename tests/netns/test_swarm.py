@@ -14,7 +14,18 @@ from pathlib import Path
 import pytest
 from machine import Machine, MakeMachines, until, who_sees_whom
 from natlab import NatLab, why_no_nat
-from swarm import HTTP_PORT, OPTIONS, STREAM, Report, Swarm, browser, glass_meter, make_clip, make_swarm
+from swarm import (
+    HTTP_PORT,
+    OPTIONS,
+    ROOT,
+    STREAM,
+    Report,
+    Swarm,
+    browser,
+    glass_meter,
+    make_clip,
+    make_swarm,
+)
 
 pytestmark = pytest.mark.netns
 
@@ -27,7 +38,7 @@ ALTERED = "a node gave altered media"
 HOPS_MS = 100.0  # what three hops may add
 HOPS_S = 8.0
 GLASS_S = 8.0
-LYING = {"PYTHONPATH": str(Path(__file__).with_name("altering"))}
+LYING = {"PYTHONPATH": f"{Path(__file__).with_name('altering')}:{ROOT}"}
 
 
 @pytest.fixture

@@ -240,6 +240,10 @@ class Program:
     def cpu_s(self) -> float:
         return self._group.cpu_s(self.pid)
 
+    def own_cpu_s(self) -> float:
+        """Without its children."""
+        return _process_cpu_s(self.pid)
+
     def memory_mb(self) -> float:
         return memory_mb(self.pid)
 

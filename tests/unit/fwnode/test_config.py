@@ -79,6 +79,38 @@ def test_a_mistake_names_key_place_and_what_is_accepted(text: str, message: str)
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "ladder"),
+    [
+        ('[transcode]\nladder = ["720p@2500k", "480p"]\n', "720p@2500k, 480p"),
+        ('[transcode]\nladder = "480p, 240p@300k"\n', "480p, 240p@300k"),
+        ('[transcode]\nladder = "auto"\n', "auto"),
+        ("[transcode]\nladder = []\n", "off"),
+        ("", "off"),
+    ],
+)
+def test_a_ladder_is_a_word_or_a_list(text: str, ladder: str) -> None:
+    assert load(text).transcode.ladder == ladder
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('ladder = ["720p", "huge"]', f'{FILE}:2: transcode.ladder: "huge" is no rung'),
+        ('ladder = ["720p", "720p@1m"]', '"720p": there are two rungs of 720p'),
+        ('ladder = "480p/av1"', "only h264"),
+        ("ladder = [720]", "transcode.ladder = [720] must be a list like"),
+        ("ladder = true", "transcode.ladder = true must be a list like"),
+        ("threads = 65", "from 0 to 64"),
+        ('latency = "lowest"', "'low' or 'quality'"),
+    ],
+)
+def test_a_mistake_in_a_ladder_names_the_rung(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(f"[transcode]\n{text}\n")
+    assert message in str(caught.value)
+
+
 def test_environment_takes_words_and_numbers() -> None:
     loaded = load(
         "", {"FWNODE_INGEST_OPEN": "Yes", "FWNODE_HLS_SEGMENT_S": "4", "FWNODE_LIMITS_CONNECTIONS": "7"}

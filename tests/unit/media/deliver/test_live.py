@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from media.container.feed import QUEUE_MAX_BYTES, Feeds, FeedSettings
@@ -12,6 +13,7 @@ from media.deliver.http.site import Site
 from media.deliver.live import HLS_IDLE_S, SOCKET_WAIT_S, Live
 from media.deliver.poster.posters import Posters
 from media.deliver.routes import Pages, public_router
+from media.track.stream import Source, StreamState
 
 UPGRADE = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -129,6 +131,73 @@ def test_a_token_is_repeated_in_the_multivariant_playlist(viewer, publisher):
     publisher.send(80)
     assert b"v1/index.m3u8?token=abc\n" in viewer().get("/live/live/index.m3u8?token=abc")[2]
     assert b'"' not in viewer().get("/live/live/index.m3u8?token=%22x")[2].splitlines()[-1]
+
+
+@pytest.fixture
+def add_ladder(streams, clock):
+    """Gives a stream a rendition: the source's own pictures under another name."""
+
+    def add(stream):
+        writer = streams.open_derived(
+            "live+ladder", Source("transcode", "local"), clock.now, 0, lambda reason: None
+        )
+        section = stream.section_of(stream.ring.get(stream.ring.first))
+        smaller = msgspec.structs.replace(section.tracks[0], id=160)
+        writer.begin_section(
+            msgspec.structs.replace(section, tracks=(smaller, *section.tracks[1:])), clock.now
+        )
+        for packet in stream.ring.slice(stream.ring.first, stream.ring.next):
+            writer.write(msgspec.structs.replace(packet, track=smaller) if packet.track.width else packet)
+        writer.prove(stream.part_target_us, stream.target_duration_us, whole=False)
+        writer.set_state(StreamState.LIVE, clock.now)
+        writer.flush(clock.now)
+
+    return add
+
+
+def test_renditions_of_the_ladder_are_the_streams_own(viewer, publisher, add_ladder, streams):
+    publisher.send(80)
+    add_ladder(publisher.stream)
+    one = viewer()
+    body = one.get("/live/live/index.m3u8")[2].decode()
+    assert [line for line in body.splitlines() if line.endswith("m3u8")] == [
+        f"{name}/index.m3u8" for name in ("v1", "v160", "a2")
+    ]
+    status, _, body = one.get("/live/live/v160/index.m3u8")
+    assert status == 200
+    assert b"../v1/index.m3u8" in body
+    for uri in re.findall(r'URI="([^".]+\.m(?:p4|4s))"', body.decode()):
+        assert one.get(f"/live/live/v160/{uri}")[0] == 200
+    assert b"../v160/index.m3u8" in one.get("/live/live/v1/index.m3u8?_HLS_skip=YES")[2]
+    assert one.get("/live/live/v161/index.m3u8")[0] == 404
+    assert publisher.stream.viewers == {"hls": 1}
+    assert streams.get("live+ladder").viewers == {}
+
+
+def test_a_ladder_is_no_stream_to_viewers(viewer, publisher, add_ladder):
+    publisher.send(80)
+    add_ladder(publisher.stream)
+    one = viewer()
+    for path in (
+        "+ladder/index.m3u8",
+        "+ladder.mp4",
+        "+ladder/ws",
+        "+ladder/v160/index.m3u8",
+        "+ladder/poster.jpg",
+    ):
+        assert one.get(f"/live/live{path}")[0] == 404
+    assert b"ladder" not in one.get("/")[2]
+
+
+def test_the_multivariant_playlist_waits_a_moment_for_a_ladder_that_begins(viewer, publisher, streams, clock):
+    publisher.send(80)
+    streams.open_derived("live+ladder", Source("transcode", "local"), clock.now, 0, lambda reason: None)
+    one = viewer()
+    one.ask("/live/live/index.m3u8")
+    assert not one.wire.sent
+    publisher.send(90)
+    assert one.answer[0] == 200
+    assert b"v1/index.m3u8" in one.answer[2]
 
 
 def test_blocking_reload_over_http(viewer, publisher, live):

@@ -154,7 +154,7 @@ def test_before_the_first_part_there_is_no_playlist(open_studio: Callable[..., A
     studio.send(0.2)
     window.update()
     assert "#EXT-X-PART:" in playlist(window)
-    assert media_playlist(window, "a2", WINDOW_US) is None
+    assert media_playlist(window, "a3", WINDOW_US) is None
 
 
 def test_what_players_are_told_at_every_step(

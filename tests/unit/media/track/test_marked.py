@@ -207,3 +207,16 @@ def test_a_copy_that_ended_can_be_had_again(streams, copy):
     assert streams.get("live") is again.stream is not copy.stream
     assert streams.stop("live", "operator", 4.0)
     assert again.stream.state is StreamState.ENDED
+
+
+def test_a_ladder_is_made_here_or_copied_and_never_published(streams):
+    made = streams.open_derived("live+ladder", SOURCE, 1.0, 0, lambda reason: None)
+    assert made.stream.replicated is False
+    made.close("done", 2.0)
+    copied = streams.open_copy("live+ladder", SOURCE, 3.0, 0, lambda reason: None)
+    assert copied.stream.replicated is True
+    for name in ("live+ladder", "live+other", "live+ladder+ladder"):
+        with pytest.raises(Refused):
+            streams.open(name, SOURCE, 4.0, 0, lambda reason: None)
+    with pytest.raises(Refused):
+        streams.open_copy("live+other", SOURCE, 4.0, 0, lambda reason: None)

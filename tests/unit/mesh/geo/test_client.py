@@ -49,6 +49,7 @@ def test_every_wrapping(data: bytes) -> None:
         (MAXMIND[:6500], "damaged"),  # in the middle of the database
         (tar({"README": b""}), "holds no .mmdb"),
     ],
+    ids=["cut", "garbage", "a cut archive", "cut inside", "another file"],
 )
 def test_damage(data: bytes, says: str) -> None:
     with pytest.raises(GeoError, match=says):
