@@ -1,8 +1,10 @@
 """Pictures of a real encoder through the client to the gateway's double, which transcodes them."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +37,7 @@ FPS, SECONDS = 30, 6
 SCALE = 90_000
 PROFILES = (Profile("90p", 90, 160, 90, 200_000), Profile("60p", 60, 106, 60, 100_000, 15))
 WAIT_S = 60.0  # for everything; far more than it takes on a loaded machine
+PATIENT = OffloadSettings(budget_s=WAIT_S)
 
 
 def encode(path: Path, *options: str, size: str = "320x180") -> list[Packet]:
@@ -121,18 +124,26 @@ async def offload(
     *gateways: Gateway,
     profiles: Sequence[Profile] = PROFILES,
     settings: OffloadSettings | None = None,
-    during: Callable[[int], None] = lambda _: None,
+    breaks: Mapping[int, Callable[[], None]] | None = None,
     speed: float = 8.0,
 ) -> Run:
-    """Feed the pictures at `speed` times real time and wait until each segment is decided."""
+    """Feed the pictures at `speed` times real time and wait until each segment is decided.
+
+    `breaks`: before these pictures, when all before them but one are decided.
+    """
     run = Run()
-    engine = Engine("My Show", Gateways(gateways), run.counts, Random(1), settings)
-    done = trio.Event()
+    engine = Engine("My Show", Gateways(gateways), run.counts, Random(1), settings or PATIENT)
+    news = trio.Event()
 
     def deliver(out: Released | FellBack) -> None:
         run.out.append(out)
-        if sum([len(each.segment.packets) for each in run.out]) == len(packets):
-            done.set()
+        news.set()
+
+    async def decided(count: int) -> None:
+        nonlocal news
+        while sum([len(each.segment.packets) for each in run.out]) < count:
+            news = trio.Event()
+            await news.wait()
 
     with trio.fail_after(WAIT_S):
         async with GatewayClient() as client, trio.open_nursery() as nursery:
@@ -142,11 +153,13 @@ async def offload(
                 if packet.track is not track:
                     track = packet.track
                     engine.begin(track, profiles, trio.current_time())
-                during(number)
+                if breaks and number in breaks:
+                    await decided(number - 1)
+                    breaks[number]()
                 engine.picture(packet, trio.current_time())
                 await trio.sleep(1 / FPS / speed)
             engine.flush(trio.current_time())
-            await done.wait()
+            await decided(len(packets))
             nursery.cancel_scope.cancel()
     run.stopped = engine.stopped
     return run
@@ -185,16 +198,13 @@ def decoded(rendition: Rendition) -> int:
     return count
 
 
-@pytest.mark.parametrize(
-    "options",
-    [(), ("-bf", "3"), ("-bf", "2", "-x264-params", "b-pyramid=normal")],
-    ids=["plain", "b", "pyramid"],
-)
+@pytest.mark.parametrize("reordered", [False, True])
 async def test_renditions_decode_and_align(
-    gateway: RunningGateway, clips: Callable[..., list[Packet]], options: tuple[str, ...]
+    gateway: RunningGateway, clips: Callable[..., list[Packet]], reordered: bool
 ) -> None:
+    options = ("-bf", "3", "-x264-params", "b-pyramid=normal") if reordered else ()
     run = await offload(clips(*options), Gateway(gateway.url))
-    assert not run.fallen
+    assert not run.fallen, run.fallen[0].reason
     assert [len(out.segment.packets) for out in run.released] == [60, 60, 60]
     check_aligned(run.released)
     assert run.counts.media_ms == SECONDS * 1000
@@ -214,61 +224,67 @@ async def test_source_changes_its_size_and_starts_49_days_in(
     packets = [msgspec.structs.replace(packet, dts=packet.dts + start) for packet in first]
     packets += [msgspec.structs.replace(packet, dts=packet.dts + ahead) for packet in second[:90]]
     run = await offload(packets, Gateway(gateway.url))
-    assert not run.fallen
+    assert not run.fallen, run.fallen[0].reason
     check_aligned(run.released)
     assert run.released[-1].segment.order.width == 240
-    assert run.released[-1].renditions[1].width == 106
+    assert run.released[-1].renditions[0].width == 160
     assert len({push["manifest_id"] for push in gateway.log()}) == 2
 
 
 BAD_ANSWERS = {
     "empty": "bad_empty",
-    "html": "bad_framing",
     "garbage": "bad_damaged",
     "missing": "bad_missing",
-    "doubled": "bad_names",
     "renamed": "bad_names",
     "other-segment": "bad_times",
     "wrong-size": "bad_size",
     "source": "bad_unchanged",
     "oversized": "bad_bytes",
     "cut": "broken",
-    "no-end": "bad_framing",
-    "wrong-length": "bad_framing",
-    "drop": "broken",
-    "reset": "broken",
+    # A kept connection that breaks at once is taken for one that had been closed: sent again, not counted.
+    "drop": "",
+    "reset": "",
     "overloaded": "503",
     "transcode": "422",
-    "restart": "broken",
+    "restart": "",
 }
 
 
-@pytest.mark.parametrize("kind", BAD_ANSWERS)
-async def test_one_bad_answer_costs_a_retry(
-    gateway: RunningGateway, clips: Callable[..., list[Packet]], kind: str
+async def test_each_bad_answer_costs_a_retry(
+    gateway: RunningGateway, clips: Callable[..., list[Packet]]
 ) -> None:
-    gateway.fault(kind, skip=1, times=1)
-    run = await offload(clips()[:150], Gateway(gateway.url), profiles=PROFILES[:1])
-    assert not run.fallen
-    check_aligned(run.released)
-    assert [out.segment.number for out in run.released] == [0, 1, 2]
-    assert dict(run.counts.failures) in (
-        {BAD_ANSWERS[kind]: 1},
-        {"unreachable": 1, "broken": 1},
-        {"broken": 2},
+    kinds = list(BAD_ANSWERS)
+    once = clips()
+    packets = [
+        msgspec.structs.replace(packet, dts=packet.dts + again * SECONDS * SCALE)
+        for again in range(len(kinds) // SECONDS + 1)
+        for packet in once
+    ][: len(kinds) * FPS]
+    gateway.control(
+        "faults", [{"fault": kind, "sequence": number, "times": 1} for number, kind in enumerate(kinds)]
     )
+    one_by_one = {number * FPS + 1: lambda: None for number in range(1, len(kinds))}
+    settings = OffloadSettings(target_s=1.0, budget_s=WAIT_S)
+    run = await offload(packets, Gateway(gateway.url), settings=settings, speed=60, breaks=one_by_one)
+    assert not run.fallen, run.fallen[0].reason
+    check_aligned(run.released)
+    assert [out.segment.number for out in run.released] == list(range(len(kinds)))
+    expected = Counter(counted for counted in BAD_ANSWERS.values() if counted)
+    assert run.counts.failures == expected
+    struck = [push["fault"] for push in gateway.log() if push["fault"]]
+    assert struck == kinds
 
 
-@pytest.mark.parametrize("kind", ["hang", "stall", "slow", "forbidden", "full", "trickle"])
+@pytest.mark.parametrize("kind", ["hang", "stall", "slow", "forbidden", "full"])
 async def test_a_gateway_that_never_serves_is_left_in_time(
     gateway: RunningGateway, clips: Callable[..., list[Packet]], kind: str
 ) -> None:
-    gateway.fault(kind, delay_s=20) if kind in ("slow", "trickle") else gateway.fault(kind)
+    gateway.fault(kind, delay_s=20) if kind == "slow" else gateway.fault(kind)
     began = trio.current_time()
     settings = OffloadSettings(budget_s=1.0)
-    run = await offload(clips()[:150], Gateway(gateway.url), profiles=PROFILES[:1], settings=settings)
+    run = await offload(clips()[:90], Gateway(gateway.url), settings=settings, speed=30)
     assert not run.released
-    assert [out.segment.number for out in run.fallen] == [0, 1, 2]
+    assert [out.segment.number for out in run.fallen] == [0, 1]
     assert trio.current_time() - began < 15
     assert bool(run.stopped) == (kind == "forbidden")
 
@@ -277,18 +293,22 @@ async def test_another_gateway_takes_over_and_none_is_left(
     gateway: RunningGateway, clips: Callable[..., list[Packet]]
 ) -> None:
     with RunningGateway("--preset", "ultrafast", "--dialect", "frameworks", "--job-token", "abc") as second:
-
-        def during(number: int) -> None:
-            if number == 70:
-                gateway.refuse()
-            if number == 130:
-                second.refuse()
-
+        breaks = {61: gateway.refuse, 121: second.refuse}
         gateways = Gateway(gateway.url), Gateway(second.url, "frameworks", job_token="abc")
         try:
-            run = await offload(clips(), *gateways, profiles=PROFILES[:1], during=during)
+            run = await offload(clips(), *gateways, profiles=PROFILES[:1], breaks=breaks)
         finally:
             gateway.control("listen")
         assert [type(out).__name__ for out in run.out] == ["Released", "Released", "FellBack"]
         assert {push["status"] for push in second.log()} == {200}
+    check_aligned(run.released)
+
+
+async def test_a_real_gateway(clips: Callable[..., list[Packet]]) -> None:
+    url = os.environ.get("FWNODE_GATEWAY_URL")
+    if not url:
+        pytest.skip("FWNODE_GATEWAY_URL names no gateway: none can be had from a package registry")
+    settings = OffloadSettings(budget_s=20.0)
+    run = await offload(clips(size="640x360"), Gateway(url), settings=settings, speed=1)
+    assert not run.fallen, run.fallen[0].reason
     check_aligned(run.released)

@@ -296,4 +296,4 @@ def _drop(stream: _Stream) -> None:
 
 
 def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return str(error) or str(error.__cause__ or "") or type(error).__name__

@@ -19,6 +19,7 @@ LOAD_WEIGHT = 0.1  # of each request in flight
 class _Standing:
     gateway: Gateway
     failures: int = 0  # in a row
+    failed_at: float = 0.0
     open_until: float = 0.0
     open_s: float = OPEN_FIRST_S
     is_open: bool = False
@@ -103,17 +104,24 @@ class Gateways:
         before = ratio if standing.ratio is None else standing.ratio
         standing.ratio = before + SHARE_NEW * (ratio - before)
 
-    def failed(self, index: int, now: float) -> None:
-        """It could not be reached, or its answer is its fault."""
+    def failed(self, index: int, now: float, *, began: float | None = None) -> None:
+        """It could not be reached, or its answer is its fault.
+
+        `began`: of a request that ended early. Those that were under way at the last failure ended for
+        the same reason, as when a gateway restarts, and do not count again.
+        """
         standing = self._all[index]
-        standing.failures += 1
+        same = began is not None and standing.failures > 0 and began < standing.failed_at
         if standing.is_open:
             if now >= standing.open_until:
                 standing.open_s = min(OPEN_MAX_S, standing.open_s * 2)
                 standing.open_until = now + standing.open_s
-        elif standing.failures >= BREAK_AFTER:
-            standing.is_open = True
-            standing.open_until = now + standing.open_s
+        elif not same:
+            standing.failures += 1
+            standing.failed_at = now
+            if standing.failures >= BREAK_AFTER:
+                standing.is_open = True
+                standing.open_until = now + standing.open_s
 
     def states(self, now: float) -> list[GatewayState]:
         return [

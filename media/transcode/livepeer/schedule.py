@@ -99,6 +99,7 @@ class Schedule:
     ) -> None:
         self.stopped = ""  # why nothing is sent any more; for people
         self._gateways, self._counts, self._random = gateways, counts, random
+        self._all = frozenset(range(len(gateways)))
         self._in_flight_max = min(max(1, in_flight), IN_FLIGHT_MAX)
         self._jobs: deque[_Job] = deque()
         self._running: dict[int, tuple[_Job, int, float]] = {}  # job, gateway, when it began
@@ -108,6 +109,9 @@ class Schedule:
         self._barred: set[int] = set()  # gateways that will not
         self._avoid_until: dict[int, tuple[float, float]] = {}  # time, and how long it was
         self._rejected_in_a_row = 0
+        self._failed_began: float | None = (
+            None  # of the request that just failed, unless it took all its time
+        )
 
     def add(self, segment: Segment, now: float) -> None:
         """The next segment. Its deadline counts from here."""
@@ -156,6 +160,7 @@ class Schedule:
             self._rejected_in_a_row = 0
             job.result = Released(job.segment, outcome.renditions)
         elif not fine:
+            self._failed_began = None if outcome.kind == "timeout" else began
             _RULES.get(_rule(outcome), Schedule._transient)(self, job, gateway, outcome, now)
         self._gateways.ended(gateway)
 
@@ -206,19 +211,7 @@ class Schedule:
     # --- one segment
 
     def _begin(self, job: _Job, now: float) -> Attempt | None:
-        avoid = self._avoided(job, now)
-        if job.same is not None and job.same not in self._barred:
-            gateway = self._gateways.choose(
-                now, current=job.same, avoid=set(range(len(self._gateways))) - {job.same}
-            )
-            job.same = None
-            if gateway is None:
-                gateway = self._gateways.choose(now, current=self._current, avoid=avoid)
-        else:
-            gateway = self._gateways.choose(now, current=self._current, avoid=avoid)
-        if gateway is None and job.avoid and not job.rejected:
-            # With one gateway, another try there is better than none.
-            gateway = self._gateways.choose(now, current=self._current, avoid=avoid - job.avoid)
+        gateway = self._chosen(job, now)
         if gateway is None:
             self._give_up(job, "none", "no gateway is available")
             return None
@@ -227,7 +220,19 @@ class Schedule:
         self._running[number] = (job, gateway, now)
         self._gateways.began(gateway)
         self._counts.segments_sent += 1
+        self._counts.bytes_sent += len(job.segment.body)
         return Attempt(number, gateway, job.segment, self._timeout_s(job, gateway, now))
+
+    def _chosen(self, job: _Job, now: float) -> int | None:
+        choose, current = self._gateways.choose, self._current
+        same, job.same = job.same, None
+        if same is not None and choose(now, current=None, avoid=self._all - {same}) is not None:
+            return same
+        gateway = choose(now, current=current, avoid=self._avoided(job, now))
+        if gateway is None and not job.rejected:
+            # With one gateway, another try there is better than none.
+            gateway = choose(now, current=current, avoid=self._closed(now))
+        return gateway
 
     def _timeout_s(self, job: _Job, gateway: int, now: float) -> float:
         left = job.deadline - now
@@ -240,8 +245,11 @@ class Schedule:
         return max(0.0, min(own, left * share))
 
     def _avoided(self, job: _Job, now: float) -> set[int]:
-        avoided = {gateway for gateway, (until, _) in self._avoid_until.items() if now < until}
-        return avoided | self._barred | job.avoid
+        return self._closed(now) | job.avoid
+
+    def _closed(self, now: float) -> set[int]:
+        """Gateways that do not take this stream now."""
+        return self._barred | {gateway for gateway, (until, _) in self._avoid_until.items() if now < until}
 
     def _give_up(self, job: _Job, kind: str, reason: str) -> None:
         job.result = FellBack(job.segment, kind, reason[:TEXT_MAX_LETTERS])
@@ -309,7 +317,7 @@ class Schedule:
 
     def _transient(self, job: _Job, gateway: int, outcome: Outcome, now: float) -> None:
         """The gateway's trouble of this moment: another one, after a moment."""
-        self._gateways.failed(gateway, now)
+        self._gateways.failed(gateway, now, began=self._failed_began)
         if self._current == gateway:
             self._current = None
         job.avoid.add(gateway)

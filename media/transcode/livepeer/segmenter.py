@@ -26,6 +26,7 @@ PICTURES_MAX = 2_400  # LONGEST_S at 240 a second
 BYTES_MAX = 32 * 1024 * 1024  # LONGEST_S of 25 Mb/s
 TIME_OFFSET_S = 10
 RUN_MAX_S = 20 * 3600  # before the 33 bits of MPEG time (26 h) end a new run begins
+STEP_MAX_S = 1  # pictures further apart tell nothing about how long the last one lasts
 SIDE_MAX = 4096  # pixels, what gateways' encoders take
 
 
@@ -74,7 +75,7 @@ class Segmenter:
         done = None
         if self._packets:
             if packet.keyframe and self._ends_before(packet):
-                done = self._cut(packet.dts - self._packets[0].dts)
+                done = self._cut(packet.dts)
         elif not packet.keyframe:
             return None  # nothing can be decoded of it
         if packet.keyframe:
@@ -84,10 +85,7 @@ class Segmenter:
 
     def flush(self) -> Segment | None:
         """What is left, at the end of a run."""
-        if not self._packets:
-            return None
-        last = self._packets[-1]
-        return self._cut(last.dts + max(1, last.duration) - self._packets[0].dts)
+        return self._cut(None) if self._packets else None
 
     @property
     def run_is_old(self) -> bool:
@@ -124,9 +122,14 @@ class Segmenter:
             self._bytes += len(packet.data)
             self._packets.append(packet)
 
-    def _cut(self, duration: int) -> Segment:
+    def _cut(self, end: int | None) -> Segment:
+        """The segment, which lasts until `end`, if that is not much later than its last picture."""
         assert self._base is not None
         packets = tuple(self._packets)
+        last, most = packets[-1], STEP_MAX_S * packets[-1].track.timescale
+        if end is None or not 0 < end - last.dts <= most:
+            end = last.dts + min(max(1, last.duration), most)
+        duration = end - packets[0].dts
         unfit = (
             self._overflown
             or unfit_track(packets[0].track, hevc=self._order.hevc)

@@ -45,15 +45,17 @@ def cut(packets: Sequence[Packet], target_s: float = 2.0, order_: Order | None =
     return [segment for segment in [*done, segmenter.flush()] if segment is not None]
 
 
-def made(segment: Segment, *, shift: int = 0, keep: Callable[[int], bool] = lambda _: True) -> bytes:
+def made(
+    segment: Segment, *, shift: int = 0, keep: Callable[[int], bool] = lambda _: True, idr: bool = True
+) -> bytes:
     """A rendition's transport stream: other pictures of the other size at the segment's times."""
     muxer = TsMuxer([MADE])
     pieces = [muxer.tables()]
     for number, pts in enumerate(segment.presentation()):
         if keep(number):
-            packet = picture(number, key=number == 0, size=30, track=MADE)
+            packet = picture(number, key=number == 0 and idr, size=30, track=MADE)
             at = pts - 22_500 + shift
-            pieces.append(muxer.packet(Packet(MADE, at, 0, STEP, packet.keyframe, packet.data, 0, 0, 0, 0)))
+            pieces.append(muxer.packet(Packet(MADE, at, 0, STEP, number == 0, packet.data, 0, 0, 0, 0)))
     return b"".join(pieces)
 
 
@@ -65,7 +67,7 @@ def framed(parts: Sequence[Part], boundary: str = "94eaf473f7957940e066") -> byt
             b"\r\n" * (index > 0)
             + (
                 f'--{boundary}\r\nContent-Disposition: attachment; filename="{part.name}_7.ts"\r\n'
-                f'Content-Length: {len(part.data)}\r\nContent-Type: {part.content_type}; name="{part.name}_7.ts"\r\n'
+                f'Content-Length: {len(part.data)}\r\nContent-Type: {part.content_type}; name="x"\r\n'
                 f"Rendition-Name: {part.name}\r\n\r\n"
             ).encode()
             + part.data

@@ -44,7 +44,7 @@ def test_transport_stream_has_the_pictures_ten_seconds_in(start: int) -> None:
 
 
 def test_nothing_before_the_first_keyframe() -> None:
-    assert [packet.dts for packet in cut(source(90)[10:])[0].packets][0] == 30 * STEP
+    assert cut(source(90)[10:])[0].packets[0].dts == 30 * STEP
 
 
 def test_a_group_that_needs_the_one_before_stays_with_it() -> None:
@@ -124,10 +124,19 @@ def test_rates_are_whole_numbers(source_fps: float, fps: int, expected: tuple[fl
 
 def test_reordered_pictures_keep_their_times() -> None:
     packets: list[Packet] = [
-        msgspec.structs.replace(packet, cts=STEP * (2, 4, 1, 1)[number % 4] if number % 30 else 2 * STEP)
+        msgspec.structs.replace(
+            packet, cts=STEP * (2, 4, 1, 1)[number % 30 % 4] if number % 30 < 28 else 2 * STEP
+        )
         for number, packet in enumerate(source(60))
     ]
     segment = cut(packets)[0]
     times = [each.pts - LEAD_TICKS - 900_000 for each in demux_video_untrusted(segment.body).pictures]
     assert times == [packet.pts for packet in packets]
     assert segment.presentation() == sorted(each + LEAD_TICKS + 900_000 for each in times)
+
+
+def test_a_pause_of_the_source_is_not_a_long_segment() -> None:
+    later = [msgspec.structs.replace(packet, dts=packet.dts + 40 * 90_000) for packet in source(120)[60:]]
+    first, second = cut([*source(60), *later])
+    assert (first.duration, second.duration) == (60 * STEP, 60 * STEP)
+    assert not first.unfit
