@@ -78,7 +78,8 @@ def test_every_route_is_documented_and_handled(document: Any) -> None:
         assert callable(getattr(Api, route.operation))
         handler = getattr(Api, route.operation).__annotations__
         assert handler["return"] is route.answer
-        assert set(route.parameters) | ({"body"} if route.body else set()) == set(handler) - {"return"}
+        given = {*route.parameters, *route.query, *({"body"} if route.body else ())}
+        assert given == set(handler) - {"return"}
 
 
 def test_reading_has_no_side_effects_and_changes_do_not_use_get() -> None:
