@@ -179,7 +179,7 @@ ROUTES = (
     Route(
         "GET",
         "/explain/{stream}",
-        "explain_choice",
+        "get_choice",
         "Which node a viewer is sent to, with every candidate and every term; nothing is reserved for it.",
         ExplainView,
         errors=NO_STREAM | {400: "The address or the protocol cannot be used."},

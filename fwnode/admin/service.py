@@ -144,7 +144,7 @@ class Api:
         """How viewers are sent to nodes."""
         return steering_view(self._node.choosing, self._node.reactor.now())
 
-    async def explain_choice(self, stream: str, address: str, protocol: str) -> ExplainView:
+    async def get_choice(self, stream: str, address: str, protocol: str) -> ExplainView:
         """Which node a viewer is sent to."""
         try:
             plain = str(ipaddress.ip_address(address.strip("[]").partition("%")[0]))

@@ -57,8 +57,10 @@ def test_operations_are_whole(document: Any) -> None:
         seen.add(operation["operationId"])
         assert operation["summary"].endswith(".")
         named = set(re.findall(r"{(\w+)}", path))
-        assert {parameter["name"] for parameter in operation.get("parameters", [])} == named
-        assert all(parameter["required"] for parameter in operation.get("parameters", []))
+        parameters = operation.get("parameters", [])
+        assert {parameter["name"] for parameter in parameters if parameter["in"] == "path"} == named
+        assert all(parameter["required"] for parameter in parameters if parameter["in"] == "path")
+        assert all(parameter["description"] for parameter in parameters if parameter["in"] == "query")
         assert any(status.startswith("2") for status in operation["responses"])
         for status, response in operation["responses"].items():
             assert re.fullmatch(r"[2-5]\d\d", status) and response["description"]
@@ -76,7 +78,8 @@ def test_every_route_is_documented_and_handled(document: Any) -> None:
         assert callable(getattr(Api, route.operation))
         handler = getattr(Api, route.operation).__annotations__
         assert handler["return"] is route.answer
-        assert set(route.parameters) | ({"body"} if route.body else set()) == set(handler) - {"return"}
+        given = {*route.parameters, *route.query, *({"body"} if route.body else ())}
+        assert given == set(handler) - {"return"}
 
 
 def test_reading_has_no_side_effects_and_changes_do_not_use_get() -> None:

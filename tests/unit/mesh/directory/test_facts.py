@@ -10,6 +10,7 @@ from mesh.directory.facts import (
     REPORTS_MAX,
     CarriedStream,
     CarriedStreams,
+    Doors,
     Load,
     Place,
     Report,
@@ -34,6 +35,7 @@ FACTS = [
     CarriedStreams([CarriedStream("live", 1, 2, ["video h264"], b"o" * 32, b"p" * 32, 3_000_000)]),
     Transcode(["libx264"], 2),
     Place(52.5, 13.4, "city", "DE"),
+    Doors(["https://live.example", "rtmp://[2001:db8::1]:1935"], ["http://192.168.1.4:8080"], "draining"),
     Reports([Report(b"l" * 32, b"o" * 32, b"signed", b"s" * 64, b"f" * 32, b"v" * 64)]),
 ]
 
