@@ -78,7 +78,7 @@ class Own(msgspec.Struct, frozen=True):
     load: Load | None = None
     load_at: float = 0.0
     most_bps: int = 0  # the most that it ever sent
-    draining: bool = False
+    closed: str = ""  # why nobody new is let in
 
 
 class Census:
@@ -170,7 +170,7 @@ class Census:
         claimed = self._read(node, Place)
         place = claimed if here else believed_place(claimed, self._own_place, near.fastest_s)[0]
         load = own.load if here else self._read(node, Load)
-        closed = DRAINING if here and own.draining else doors.closed
+        closed = own.closed if here else doors.closed
         return Candidate(
             node,
             place=place,
@@ -186,6 +186,7 @@ class Census:
             compatible=here or who is None or is_compatible(who.version, self._program),
             draining=closed == DRAINING,
             paused=bool(closed) and closed != DRAINING,
+            allowed=tuple(load.streams) if load else (),
             failing=fault or ("" if here or who is not None else "it has not said who it is"),
         )
 

@@ -9,7 +9,7 @@ from fwnode.setting import split_addresses
 from fwnode.steering.around import MeshAround
 from fwnode.steering.census import Census
 from fwnode.steering.choosing import Locate
-from fwnode.steering.doors import DRAINING, own_doors
+from fwnode.steering.doors import own_doors
 from mesh.directory.facts import Doors
 from mesh.node.presence import REACHABLE
 from mesh.node.service import MeshNode
@@ -30,7 +30,7 @@ async def steer(node: Node, mesh: MeshNode, locate: Locate) -> None:
             if doors != told:
                 told = choosing.own_doors = doors
                 mesh.set_doors(doors)
-            own = msgspec.structs.replace(choosing.own, draining=node.draining)
+            own = msgspec.structs.replace(choosing.own, closed=node.standing)
             census.look(own, node.reactor.now())
             if choosing.census is None:
                 choosing.attach(census, locate, mesh.core.name_of)
@@ -49,5 +49,5 @@ def _own_doors(node: Node, mesh: MeshNode) -> Doors:
         bound,
         core.presence.hosts,
         reachable=reachable,
-        closed=DRAINING if node.draining else "",
+        closed=node.standing,
     )

@@ -17,6 +17,7 @@ A member that lacks the stream is judged like any other, with the way to the bes
 Only members' own records count, each for its owner alone: nobody comes in through another one's summary.
 """
 
+import fnmatch
 from collections.abc import Callable, Iterable
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
@@ -128,7 +129,7 @@ class Candidate(msgspec.Struct, frozen=True):
     draining: bool = False
     paused: bool = False  # its owner wants no viewers now
     failing: str = ""  # why it is not well: silent, revoked, altered media
-    allowed: frozenset[str] | None = None  # streams that its owner allows; None: all
+    allowed: tuple[str, ...] = ()  # patterns of others' streams that its owner lets it serve; none: all
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -409,6 +410,11 @@ class Judge:
             return min(path, PREFIX_MS)
         return path
 
+    def _allows(self, candidate: Candidate) -> bool:
+        if not candidate.allowed or (candidate.carried is not None and candidate.carried.depth == 0):
+            return True
+        return any(fnmatch.fnmatchcase(self._stream, pattern) for pattern in candidate.allowed)
+
     def bars(self, candidate: Candidate) -> str:
         """Why this viewer is never sent there; "" when it may be."""
         if candidate.node in self.viewer.tried:
@@ -423,7 +429,7 @@ class Judge:
             return "it is draining"
         if candidate.paused:
             return "its owner has paused it"
-        if candidate.allowed is not None and self._stream not in candidate.allowed:
+        if not self._allows(candidate):
             return "its owner does not allow this stream"
         if candidate.node == self.viewer.asked or not self.doors.isdisjoint(candidate.doors):
             return ""

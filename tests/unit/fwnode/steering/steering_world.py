@@ -99,7 +99,7 @@ class World:
 
     def look(self, *, draining: bool = False) -> None:
         own = self.choosing.own
-        self.census.look(Own(own.load, own.load_at, own.most_bps, draining), self.now)
+        self.census.look(Own(own.load, own.load_at, own.most_bps, "draining" if draining else ""), self.now)
         if self.choosing.census is None:
             self.choosing.attach(self.census, PLACES.get, lambda node: node.rstrip(b".").decode())
 

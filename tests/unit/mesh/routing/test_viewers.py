@@ -133,7 +133,7 @@ def test_nodes_that_lack_the_stream_are_considered() -> None:
         {"paused": True},
         {"failing": "it is silent"},
         {"compatible": False},
-        {"allowed": frozenset({"other"})},
+        {"allowed": ("other",)},
         {"doors": frozenset()},
         {"doors": frozenset({"http"})},
     ],
