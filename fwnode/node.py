@@ -9,6 +9,7 @@ from fwnode.gate import NodeGate
 from fwnode.keys import Keyring, StreamKey
 from fwnode.network import Network
 from fwnode.replication.model import Replicating
+from fwnode.transcoding.model import Transcoding
 from fwnode.workers.crew import Crew, add
 from fwnode.workers.wire import Counts, RouteCounts
 from media.deliver.http.router import Router
@@ -58,6 +59,7 @@ class Node:
     crew: Crew = dataclasses.field(default_factory=Crew)  # processes that deliver beside this one
     draining: bool = False
     replication: Replicating | None = None  # while the node takes part in a network
+    transcoding: Transcoding | None = None  # set as soon as the node is composed
     published_elsewhere: Callable[[str], bool] | None = None  # set while in a network
 
     @property

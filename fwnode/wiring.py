@@ -13,6 +13,9 @@ from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.journal import Journal
 from fwnode.setting import OFF
+from fwnode.transcoding.broker import Broker
+from fwnode.transcoding.ledger import Ledger
+from fwnode.transcoding.model import Transcoding
 from fwnode.workers.crew import Crew
 from fwnode.workers.lending import Lending
 from fwnode.workers.server import SharedPort
@@ -30,7 +33,6 @@ from media.track.marker import MarkerSettings
 from media.track.model import MICROSECONDS
 from media.track.registry import RegistrySettings, Streams, Takeover
 from media.track.stream import StreamSettings
-from media.transcode.capacity import StreamsAtMost
 from media.transcode.ladder import parse_policy
 from media.transcode.session import TranscodeSettings
 from media.transcode.transcoder import Transcoder
@@ -218,6 +220,8 @@ def compose(
     lending = None
     if config.workers:
         lending = Lending(streams, node.posters, audience, history_us=delivery.held_us, now=reactor.now())
-    capacity = StreamsAtMost(config.transcode.streams)
-    transcoder = Transcoder(streams, transcode_settings(config), capacity, unix_us)
+    said = config.transcode
+    broker = Broker(said.streams, reactor.now, preset=said.preset, hardware=said.engine == "auto")
+    transcoder = Transcoder(streams, transcode_settings(config), broker, unix_us)
+    node.transcoding = Transcoding(transcoder, broker, Ledger())
     return Services(node, journal, http, rtmp, worker_start(config, delivery), lending, transcoder)

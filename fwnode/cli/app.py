@@ -17,6 +17,7 @@ from fwnode.cli import (
     key,
     leave,
     peers,
+    report,
     revoke,
     run,
     speedtest,
@@ -45,6 +46,7 @@ app.command("peers")(peers.peers)
 app.command("speedtest")(speedtest.speedtest)
 app.command("doctor")(doctor.doctor)
 app.command("devices")(devices.devices)
+app.command("report")(report.report)
 app.command("invite")(invite.invite)
 app.command("join")(join.join)
 app.command("leave")(leave.leave)

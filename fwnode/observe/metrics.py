@@ -11,7 +11,9 @@ from fwnode import __version__
 from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.probe import ProcessUsage
+from fwnode.transcoding.usage import BYTES, MEDIA
 from fwnode.workers.crew import WorkerState
+from media.track.model import MICROSECONDS
 from media.track.stream import StreamState, StreamStatistics
 from mesh.model import short
 from mesh.node.model import PeerView
@@ -45,6 +47,7 @@ class NodeCollector(Collector):
         yield from self._of_streams()
         yield from _of_mesh(self._node.network)
         yield from _of_replication(self._node)
+        yield from _of_transcoding(self._node)
 
     def _of_process(self) -> Iterator[Metric]:
         usage = self._usage()
@@ -236,6 +239,33 @@ def _of_replication(node: Node) -> Iterator[Metric]:
         yield _counter(f"fwnode_replication_{name}", text, (), [((), getattr(counters, field))])
 
 
+def _of_transcoding(node: Node) -> Iterator[Metric]:
+    parts = node.transcoding
+    if parts is None or not parts.transcoder.enabled:
+        return
+    sessions, labels = list(parts.transcoder.sessions.values()), ("engine", "rendition")
+    made: dict[str, Samples] = {
+        kind: [(line[1:], amount) for line, amount in sorted(parts.ledger.totals.items()) if line[0] == kind]
+        for kind in (MEDIA, BYTES)
+    }
+    seconds = [(key, amount / MICROSECONDS) for key, amount in made[MEDIA]]
+    yield _counter("fwnode_transcode_media_seconds", "Of renditions made, gaps left out.", labels, seconds)
+    yield _counter("fwnode_transcode_bytes", "Of renditions made.", labels, made[BYTES])
+    yield _counter("fwnode_transcode_cpu_seconds", "CPU time of workers.", (), [((), parts.ledger.cpu_s)])
+    streams = sum(session.ladder is not None for session in sessions)
+    yield _gauge("fwnode_transcode_streams", "Streams with renditions.", (), [((), streams)])
+    for name, field, text in TRANSCODED:
+        each = [((session.stream.name,), getattr(session, field)) for session in sessions]
+        yield _counter(f"fwnode_transcode_{name}", text, ("stream",), each)
+    free = parts.broker.free(node.reactor.now())
+    yield _gauge("fwnode_transcode_free", "Renditions of 720p30 for which there is room.", (), [((), free)])
+
+
+TRANSCODED = (
+    ("overruns", "overruns", "Times that the machine was too slow, each a gap."),
+    ("workers_lost", "worker_losses", "Workers that crashed or hung."),
+    ("damaged_pictures", "damaged", "Pictures that could not be decoded."),
+)
 REPLICATED = {
     "received_bytes": ("bytes_in", "Of streams taken from other nodes."),
     "sent_bytes": ("bytes_out", "Of streams given to other nodes."),

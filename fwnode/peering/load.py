@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from fwnode.node import Node
-from mesh.directory.facts import STREAMS_MAX, CarriedStream, CarriedStreams, Load
+from fwnode.transcoding.model import Transcoding
+from mesh.directory.facts import ENGINES_MAX, STREAMS_MAX, CarriedStream, CarriedStreams, Load, Transcode
 from mesh.directory.record import PAYLOAD_BYTES_MAX
 
 MEAN_S = 5.0  # rates are means over this long; gossip tells load at most as often
@@ -56,6 +57,13 @@ class LoadMeter:
         replication = self._node.replication
         promised_bps = replication.uplink().promised_bps if replication is not None else 0
         return max(self._uplink_bps, promised_bps)
+
+
+def transcode(parts: Transcoding | None, now: float) -> Transcode | None:
+    """What the node can make more; None when it makes no renditions, or does not know yet how many."""
+    if parts is None or not parts.transcoder.enabled or parts.broker.survey is None:
+        return None
+    return Transcode(parts.broker.engines()[:ENGINES_MAX], parts.broker.free(now))
 
 
 def carried_streams(streams: Iterable[CarriedStream]) -> CarriedStreams:

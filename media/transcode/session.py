@@ -176,6 +176,7 @@ class Session:
         self._drop_output()
         if reason:
             self.worker_losses += 1
+            self._capacity.failed(self.stream.name, reason)
             self._remarks.trouble("the worker that makes them was lost and is started again", reason)
         else:
             self._following = False

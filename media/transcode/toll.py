@@ -7,11 +7,13 @@ from media.transcode.wire import Spent
 class Toll:
     """Sums since the session began; whoever reads them takes the differences.
 
-    `made_us` is media time of pictures by encoder and short side, gaps left out; `made_bytes` their size.
+    `media_us` is media time that was transcoded, `made_us` that of the pictures by encoder and
+    short side, gaps left out; `made_bytes` is their size.
     """
 
     def __init__(self) -> None:
         self.cpu_s = self.busy_s = 0.0
+        self.media_us = 0
         self.made_us: dict[tuple[str, int], int] = {}
         self.made_bytes: dict[tuple[str, int], int] = {}
 
@@ -19,6 +21,7 @@ class Toll:
         """The worker said so."""
         self.cpu_s += spent.cpu_s
         self.busy_s += spent.busy_s
+        self.media_us += spent.media_us
 
     def made(self, engine: str, packet: Packet) -> None:
         """A picture went into the ladder."""

@@ -126,10 +126,14 @@ class Impossible(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class Spent(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """What it took since the last of these: CPU time, and time that the busiest thread did not wait."""
+    """What it took since the last of these: CPU time, and time that the busiest thread did not wait.
+
+    `media_us` is what it was given to transcode in the meantime.
+    """
 
     cpu_s: Annotated[float, Meta(ge=0, le=1e6)]
     busy_s: Annotated[float, Meta(ge=0, le=1e6)]
+    media_us: Annotated[int, Meta(ge=0, lt=2**62)]
 
 
 Message = TypeVar("Message")

@@ -27,7 +27,7 @@ from av.video.reformatter import ColorRange
 from media.bitstream.annexb import annexb_to_sample_untrusted, split_annexb_untrusted
 from media.bitstream.h264 import avcc_untrusted
 from media.errors import WireError
-from media.track.model import Codec
+from media.track.model import MICROSECONDS, Codec
 from media.transcode.ladder import fitted, least_step, thinned
 from media.transcode.places import Places
 from media.transcode.wire import (
@@ -239,7 +239,9 @@ def _avcc(extradata: bytes) -> bytes:
         kinds = {kind: [unit for unit in units if unit and unit[0] & 31 == kind] for kind in (SPS, PPS)}
         return avcc_untrusted(kinds[SPS], kinds[PPS])
     except WireError as error:
-        raise ValueError(f"the encoder describes its pictures so that nobody understands it: {error}") from None
+        raise ValueError(
+            f"the encoder describes its pictures so that nobody understands it: {error}"
+        ) from None
 
 
 class Section:
@@ -263,6 +265,8 @@ class Section:
         self.reason = ""
         self._waited_s = 0.0  # for rungs that were busy with the pictures before
         self._busy_s = 0.0  # with decoding, what it waited left out
+        self._dts: int | None = None
+        self.media_us = 0
         self._begin, self._mouth, self._cores = begin, mouth, cores
         self._decoder = decoder
         self._time_base = Fraction(1, begin.timescale)
@@ -281,6 +285,9 @@ class Section:
     def work(self, coded: Coded) -> None:
         """One picture. Raises ValueError when this will never be anything."""
         began, waited_s = time.monotonic(), self._waited_s
+        ticks = coded.dts - self._dts if self._dts is not None else 0
+        self._dts = coded.dts
+        self.media_us += max(0, ticks) * MICROSECONDS // self._begin.timescale
         try:
             self._decode(coded)
         finally:
@@ -412,7 +419,7 @@ class Worker:
         self._number = 0
         self._damaged = self._told = 0
         self._told_at = 0.0
-        self._spent_at, self._cpu_s, self._busy_s = time.monotonic(), 0.0, 0.0
+        self._spent_at, self._cpu_s, self._busy_s, self._media_us = time.monotonic(), 0.0, 0.0, 0
 
     def do(self, order: ToWorker) -> None:
         match order:
@@ -439,7 +446,7 @@ class Worker:
         if section is not None:
             section.finish()
             self._damaged += section.damaged
-            self._busy_s = 0.0
+            self._busy_s, self._media_us = 0.0, 0
 
     def _give_up(self, error: Exception) -> None:
         self._finish()
@@ -458,9 +465,10 @@ class Worker:
     def _tell_spent(self) -> None:
         now, section = time.monotonic(), self._section
         if now - self._spent_at >= SPENT_EVERY_S and section is not None:
-            cpu_s, busy_s = time.process_time(), section.busy_s
-            self._mouth.say(Spent(cpu_s - self._cpu_s, max(0.0, busy_s - self._busy_s)))
-            self._spent_at, self._cpu_s, self._busy_s = now, cpu_s, busy_s
+            cpu_s, busy_s, media_us = time.process_time(), section.busy_s, section.media_us
+            spent = Spent(cpu_s - self._cpu_s, max(0.0, busy_s - self._busy_s), media_us - self._media_us)
+            self._mouth.say(spent)
+            self._spent_at, self._cpu_s, self._busy_s, self._media_us = now, cpu_s, busy_s, media_us
 
 
 def serve(orders: BinaryIO, out: BinaryIO) -> None:

@@ -15,8 +15,10 @@ from mesh.directory.facts import (
     Load,
     Place,
     Reports,
+    Transcode,
     Where,
     Who,
+    is_other_transcode,
     is_worth_telling,
     parse_fact_untrusted,
     payload,
@@ -104,6 +106,7 @@ class MeshCore:
         self._where: Where | None = None
         self._load: Load | None = None
         self._streams: CarriedStreams | None = None
+        self._transcode: Transcode | None = None
         self._left = False
         self._version = membership.version
         self._outputs: list[Output] = []
@@ -158,6 +161,13 @@ class MeshCore:
             self.place = place
             if place is not None:
                 self._publish(place, now)
+            self._settle(now)
+
+    def set_transcode(self, transcode: Transcode | None, now: float) -> None:
+        """What the node can transcode; told only when that changed enough."""
+        if transcode is not None and is_other_transcode(self._transcode, transcode):
+            self._transcode = transcode
+            self._publish(transcode, now)
             self._settle(now)
 
     def set_reports(self, reports: Reports, now: float) -> None:

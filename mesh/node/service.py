@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from mesh.address import host_of, show_address
-from mesh.directory.facts import CarriedStreams, Load, Place, Reports
+from mesh.directory.facts import CarriedStreams, Load, Place, Reports, Transcode
 from mesh.discovery.candidates import listening
 from mesh.discovery.mdns.names import MdnsOwn
 from mesh.discovery.mdns.service import serve_mdns
@@ -212,6 +212,11 @@ class MeshNode:
     def set_place(self, place: Place | None) -> None:
         """Where the node is."""
         self.core.set_place(place, trio.current_time())
+        self._advance()
+
+    def set_transcode(self, transcode: Transcode | None) -> None:
+        """What the node can transcode; None: nothing, or it is not known."""
+        self.core.set_transcode(transcode, trio.current_time())
         self._advance()
 
     def say(self, payloads: Sequence[bytes]) -> None:
