@@ -221,11 +221,8 @@ class Database:
                 "ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
                 [(day, *line, amount) for line, amount in lines.items()],
             )
-            connection.execute(
-                "DELETE FROM usage WHERE day <= "
-                "(SELECT DISTINCT day FROM usage ORDER BY day DESC LIMIT 1 OFFSET ?)",
-                (USAGE_DAYS_MAX,),
-            )
+            days = connection.execute("SELECT DISTINCT day FROM usage ORDER BY day DESC").fetchall()
+            connection.executemany("DELETE FROM usage WHERE day = ?", days[USAGE_DAYS_MAX:])
 
     def usage(self) -> list[Used]:
         """All sums that are kept, by day."""

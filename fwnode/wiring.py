@@ -13,7 +13,6 @@ from fwnode.network import Network
 from fwnode.node import Node
 from fwnode.observe.journal import Journal
 from fwnode.setting import OFF
-from fwnode.transcoding.broker import Broker
 from fwnode.transcoding.ledger import Ledger
 from fwnode.transcoding.model import Transcoding
 from fwnode.workers.crew import Crew
@@ -33,6 +32,7 @@ from media.track.marker import MarkerSettings
 from media.track.model import MICROSECONDS
 from media.track.registry import RegistrySettings, Streams, Takeover
 from media.track.stream import StreamSettings
+from media.transcode.capacity import StreamsAtMost
 from media.transcode.ladder import parse_policy
 from media.transcode.session import TranscodeSettings
 from media.transcode.transcoder import Transcoder
@@ -89,6 +89,21 @@ def transcode_settings(config: Config) -> TranscodeSettings:
     said = config.transcode
     policy = parse_policy(said.ladder)
     return TranscodeSettings(policy, said.preset, said.latency, said.threads, said.on_demand)
+
+
+def transcoding(
+    config: Config, streams: Streams, now: Callable[[], float], unix_us: Callable[[], int]
+) -> Transcoding:
+    """What makes renditions, if any are to be made."""
+    said, settings = config.transcode, transcode_settings(config)
+    if settings.policy.mode == "off":
+        transcoder = Transcoder(streams, settings, StreamsAtMost(said.streams), unix_us)
+        return Transcoding(transcoder, None, Ledger())
+    # The model of the host's devices takes 0.05 s to import, and few nodes have a use for it.
+    from fwnode.transcoding.broker import Broker
+
+    broker = Broker(said.streams, now, preset=said.preset, hardware=said.engine == "auto")
+    return Transcoding(Transcoder(streams, settings, broker, unix_us), broker, Ledger())
 
 
 class Services:
@@ -220,8 +235,6 @@ def compose(
     lending = None
     if config.workers:
         lending = Lending(streams, node.posters, audience, history_us=delivery.held_us, now=reactor.now())
-    said = config.transcode
-    broker = Broker(said.streams, reactor.now, preset=said.preset, hardware=said.engine == "auto")
-    transcoder = Transcoder(streams, transcode_settings(config), broker, unix_us)
-    node.transcoding = Transcoding(transcoder, broker, Ledger())
+    node.transcoding = transcoding(config, streams, reactor.now, unix_us)
+    transcoder = node.transcoding.transcoder
     return Services(node, journal, http, rtmp, worker_start(config, delivery), lending, transcoder)

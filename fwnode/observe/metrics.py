@@ -241,7 +241,7 @@ def _of_replication(node: Node) -> Iterator[Metric]:
 
 def _of_transcoding(node: Node) -> Iterator[Metric]:
     parts = node.transcoding
-    if parts is None or not parts.transcoder.enabled:
+    if parts is None or parts.broker is None:
         return
     sessions, labels = list(parts.transcoder.sessions.values()), ("engine", "rendition")
     made: dict[str, Samples] = {

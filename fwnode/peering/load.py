@@ -61,7 +61,7 @@ class LoadMeter:
 
 def transcode(parts: Transcoding | None, now: float) -> Transcode | None:
     """What the node can make more; None when it makes no renditions, or does not know yet how many."""
-    if parts is None or not parts.transcoder.enabled or parts.broker.survey is None:
+    if parts is None or parts.broker is None or parts.broker.survey is None:
         return None
     return Transcode(parts.broker.engines()[:ENGINES_MAX], parts.broker.free(now))
 

@@ -1,4 +1,4 @@
-"""Who gets renditions, and by which encoders: counted until the host was measured, by cost from then on. Pure.
+"""Who gets renditions, and by which encoders: by number until the host was measured, then by cost. Pure.
 
 Implements `media.transcode.capacity.Capacity` with `devices.admission`. A stream that has renditions
 when the measurements come keeps them, whatever they say: it is only not counted where it does not fit.
@@ -19,7 +19,8 @@ from devices.model import (
     Usage,
 )
 from devices.survey import Survey
-from fwnode.transcoding.work import UNIT, encoders, engine_of, rendition_name, within_reach, work_of
+from fwnode.transcoding.usage import rendition_name
+from fwnode.transcoding.work import UNIT, encoders, engine_of, within_reach, work_of
 from media.track.model import MICROSECONDS
 from media.transcode.capacity import Cost, StreamsAtMost
 from media.transcode.session import Session

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from fwnode.transcoding.usage import BYTES, MEDIA, SENT, Line
-from fwnode.transcoding.work import rendition_name
+from fwnode.transcoding.usage import BYTES, MEDIA, SENT, Line, rendition_name
 from media.transcode.session import Session
 from media.transcode.toll import Toll
 
@@ -22,7 +21,7 @@ class Ledger:
         self._sent = 0
 
     def read(self, sessions: Iterable[Session]) -> None:
-        """Count what came of them since, and of those that were closed since; to be called every second or so."""
+        """Count what came of them since, and of those that are gone; to be called every second or so."""
         seen: dict[Toll, tuple[dict[Line, int], float]] = {}
         present = {session.toll for session in sessions}
         for toll in present | self._read.keys():

@@ -11,6 +11,11 @@ MONTH_LETTERS = len("2026-01")
 US_PER_MINUTE = 60_000_000
 
 
+def rendition_name(side: int) -> str:
+    """As people and reports call it."""
+    return f"{side}p"
+
+
 class Used(msgspec.Struct, frozen=True):
     """What one day had of a kind: microseconds of media, or bytes."""
 

@@ -6,6 +6,7 @@ import msgspec
 
 from devices.model import CPU, Choice, Kind, Rendition, Source, Work
 from devices.survey import Finding, Survey
+from fwnode.transcoding.usage import rendition_name
 from media.track.model import Codec
 from media.transcode.capacity import USUAL_FPS, Cost
 from media.transcode.wire import Engine
@@ -36,11 +37,6 @@ def work_of(cost: Cost) -> Work:
             for rung in cost.rungs
         ),
     )  # fmt: skip
-
-
-def rendition_name(side: int) -> str:
-    """As people and reports call it."""
-    return f"{side}p"
 
 
 def engine_of(choice: Choice, preset: str) -> Engine:

@@ -18,7 +18,6 @@ from mesh.directory.facts import (
     Transcode,
     Where,
     Who,
-    is_other_transcode,
     is_worth_telling,
     parse_fact_untrusted,
     payload,
@@ -106,7 +105,6 @@ class MeshCore:
         self._where: Where | None = None
         self._load: Load | None = None
         self._streams: CarriedStreams | None = None
-        self._transcode: Transcode | None = None
         self._left = False
         self._version = membership.version
         self._outputs: list[Output] = []
@@ -163,16 +161,9 @@ class MeshCore:
                 self._publish(place, now)
             self._settle(now)
 
-    def set_transcode(self, transcode: Transcode | None, now: float) -> None:
-        """What the node can transcode; told only when that changed enough."""
-        if transcode is not None and is_other_transcode(self._transcode, transcode):
-            self._transcode = transcode
-            self._publish(transcode, now)
-            self._settle(now)
-
-    def set_reports(self, reports: Reports, now: float) -> None:
-        """Members that this node can prove to have altered media."""
-        self._publish(reports, now)
+    def tell_all(self, fact: Reports | Transcode, now: float) -> None:
+        """What the caller knows to be worth telling."""
+        self._publish(fact, now)
         self._settle(now)
 
     def membership_changed(self, now: float, unix_s: float) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from mesh.address import host_of, show_address
-from mesh.directory.facts import CarriedStreams, Load, Place, Reports, Transcode
+from mesh.directory.facts import CarriedStreams, Load, Place, Reports, Transcode, is_other_transcode
 from mesh.discovery.candidates import listening
 from mesh.discovery.mdns.names import MdnsOwn
 from mesh.discovery.mdns.service import serve_mdns
@@ -104,6 +104,7 @@ class MeshNode:
         self.refusals = Refusals()
         self._owner = owner is not None
         self._parts = parts
+        self._transcode: Transcode | None = None  # as it was told last
         self._credentials = Credentials(key, membership, settings.program, time.time)
         self._seeds = SeedList(parts.seeds, Random(secrets.randbits(64)), now)  # noqa: S311 - as above
         self._splicer = Splicer(self.core.book)
@@ -206,7 +207,7 @@ class MeshNode:
 
     def set_reports(self, reports: Reports) -> None:
         """Members that altered media, with the proofs."""
-        self.core.set_reports(reports, trio.current_time())
+        self.core.tell_all(reports, trio.current_time())
         self._advance()
 
     def set_place(self, place: Place | None) -> None:
@@ -215,9 +216,11 @@ class MeshNode:
         self._advance()
 
     def set_transcode(self, transcode: Transcode | None) -> None:
-        """What the node can transcode; None: nothing, or it is not known."""
-        self.core.set_transcode(transcode, trio.current_time())
-        self._advance()
+        """What the node can transcode, told when that changed enough; None: nothing, or it is not known."""
+        if transcode is not None and is_other_transcode(self._transcode, transcode):
+            self._transcode = transcode
+            self.core.tell_all(transcode, trio.current_time())
+            self._advance()
 
     def say(self, payloads: Sequence[bytes]) -> None:
         """What this node's notices say from now on; all members keep them. Raises StateError."""
