@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from fwnode import store
 from fwnode.cli.report import report as report_command
 from fwnode.cli.report import rows
-from fwnode.store import USAGE_DAYS_MAX, Database, read_usage
+from fwnode.store import Database, read_usage
 from fwnode.transcoding.ledger import LINES_MAX, OTHER, Ledger
 from fwnode.transcoding.usage import BYTES, MEDIA, SENT, Used, report
 from media.transcode.toll import Toll
@@ -51,19 +52,20 @@ def test_lines_are_bounded() -> None:
     assert ledger.totals[(MEDIA, OTHER, OTHER)] == 50
 
 
-def test_days_add_up_and_the_oldest_go(tmp_path: Path) -> None:
+def test_days_add_up_and_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "USAGE_DAYS_MAX", 3)
     database = Database(tmp_path)
     line = (MEDIA, "libx264", "720p")
     database.add_usage("2026-01-01", {line: 5})
     database.add_usage("2026-01-01", {line: 6, (SENT, "", ""): 7})
     assert sum(one.amount for one in database.usage() if one.kind == MEDIA) == 11
-    for number in range(USAGE_DAYS_MAX):
+    for number in range(3):
         database.add_usage(f"2027-{number:04}", {line: 1})
     days = {one.day for one in database.usage()}
     database.close()
-    assert len(days) == USAGE_DAYS_MAX
+    assert len(days) == 3
     assert "2026-01-01" not in days
-    assert len({one.day for one in read_usage(tmp_path)}) == USAGE_DAYS_MAX
+    assert len({one.day for one in read_usage(tmp_path)}) == 3
 
 
 def test_a_report_by_month(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
