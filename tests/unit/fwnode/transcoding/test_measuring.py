@@ -1,5 +1,6 @@
 """The host is known from the last time, or measured once somebody wants renditions."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     async def look_around() -> tuple[None, Host]:
         return None, HERE
 
+    async def run_sync(function: Callable[..., Any], *arguments: Any) -> Any:
+        """In this thread: time must not jump while another one works."""
+        await trio.lowlevel.checkpoint()
+        return function(*arguments)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
     monkeypatch.setattr(service, "survey", survey)
     monkeypatch.setattr(service, "look_around", look_around)
     return planned
@@ -46,7 +53,7 @@ def known(broker: Broker, folder: Path, seconds: float, *, wanted: bool) -> bool
                 broker.wanted = True
             await know_the_host(broker, folder)
 
-    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0.005))
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
     return broker.survey is not None
 
 
