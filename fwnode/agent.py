@@ -45,6 +45,7 @@ from fwnode.promise.service import Keeping
 from fwnode.setting import OFF, split_addresses
 from fwnode.sharing.service import KeySharing
 from fwnode.store import Database, DataFolder, NodeFile, write_whole
+from fwnode.transcoding.service import serve_transcoding, write_usage
 from fwnode.workers.lending import Lending
 from fwnode.workers.service import serve_workers
 from media.deliver.http.store import read_folder
@@ -190,6 +191,14 @@ class Agent:
                     )
                     if self._services.lending is not None:
                         nursery.start_soon(self._deliver_beside, self._services.lending)
+                    if self._node.transcoding is not None:
+                        nursery.start_soon(
+                            serve_transcoding,
+                            self._node,
+                            self._node.transcoding,
+                            self._database,
+                            self._folder.path,
+                        )
                     if self._services.transcoder.enabled:
                         nursery.start_soon(
                             serve_transcoder,
@@ -207,6 +216,8 @@ class Agent:
             structlog.get_logger().error("the node crashed", exc_info=group)
         await self._write_key_use()
         await self._keeping.save()
+        if self._node.transcoding is not None:
+            await write_usage(self._node, self._node.transcoding.ledger, self._database)
         if failures:
             raise failures[0]
         return code

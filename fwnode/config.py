@@ -81,12 +81,16 @@ class Transcode(msgspec.Struct, frozen=True):
         Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"],
         Detail("Speed of x264: slower ones look better at the same bitrate."),
     ] = "veryfast"
+    engine: Annotated[
+        Literal["software", "auto"],
+        Detail("Auto: encoders of graphics cards come first where they were seen to work (fwnode devices)."),
+    ] = "software"
     threads: Annotated[
         int, Detail("Threads of one stream's encoders together; 0: as many as there are cores.", "", 0, 64)
     ] = 0
     streams: Annotated[
         int,
-        Detail("Streams that get renditions at once; others are passed on as they are.", "", 1, 64),
+        Detail("Streams that get renditions at once, until it was measured how many can.", "", 1, 64),
     ] = 2
     on_demand: Annotated[bool, Detail("Make renditions only while somebody watches one of them.")] = False
 

@@ -13,6 +13,7 @@ from fwnode.promise.promise import DRAINS, Kept, Promise
 from fwnode.promise.terms import Terms
 from fwnode.replication.model import Replicating
 from fwnode.steering.choosing import Choosing
+from fwnode.transcoding.model import Transcoding
 from fwnode.workers.crew import Crew, add
 from fwnode.workers.wire import Counts, RouteCounts
 from media.deliver.http.router import Router
@@ -68,6 +69,7 @@ class Node:
     promise: Promise = dataclasses.field(default_factory=lambda: Promise(Terms(), (), Kept()))
     door: Door | None = None  # who may watch here; for those who send viewers on
     on_hold: Callable[[], None] = lambda: None  # what is held changed: it is to be in force
+    transcoding: Transcoding | None = None  # set as soon as the node is composed
     published_elsewhere: Callable[[str], bool] | None = None  # set while in a network
 
     @property

@@ -24,6 +24,7 @@ from fwnode import keys
 from fwnode.errors import StoreError
 from fwnode.keys import Keyring, StreamKey
 from fwnode.promise.promise import Kept
+from fwnode.transcoding.usage import Line, Used
 
 DATABASE = "fwnode.db"
 LOCK = "fwnode.lock"
@@ -57,7 +58,18 @@ MIGRATIONS = (
         PRIMARY KEY (network, author, slot)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE usage (
+        day TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        engine TEXT NOT NULL,
+        rendition TEXT NOT NULL,
+        amount INTEGER NOT NULL,
+        PRIMARY KEY (day, kind, engine, rendition)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
+USAGE_DAYS_MAX = 800  # two years and a bit: this year's months beside last year's
 NoticeKey: TypeAlias = tuple[bytes, int]  # author, slot
 PROMISE_FACT = "promise"
 FIRST_KEY_FACT = "first_key_unix_s"  # so that revoking every key does not bring one back
@@ -218,6 +230,25 @@ class Database:
                 [(network, author, slot, data) for (author, slot), data in put.items()],
             )
 
+    def add_usage(self, day: str, lines: dict[Line, int]) -> None:
+        """Add to a day's sums; days beyond USAGE_DAYS_MAX are forgotten, the oldest first."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO usage VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
+                [(day, *line, amount) for line, amount in lines.items()],
+            )
+            days = connection.execute("SELECT DISTINCT day FROM usage ORDER BY day DESC").fetchall()
+            connection.executemany("DELETE FROM usage WHERE day = ?", days[USAGE_DAYS_MAX:])
+
+    def usage(self) -> list[Used]:
+        """All sums that are kept, by day."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT day, kind, engine, rendition, amount FROM usage ORDER BY day, kind"
+            )
+            return [Used(*row) for row in rows.fetchall()]
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._turn, _explained(self._path):
@@ -240,6 +271,14 @@ class Database:
         for number in range(version, len(MIGRATIONS)):
             script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
             self._connection.executescript(script)
+
+
+def read_usage(folder: Path) -> list[Used]:
+    """As Database.usage, without making a database where there is none. Raises StoreError."""
+    if not (folder / DATABASE).exists():
+        return []
+    with contextlib.closing(Database(folder)) as database:
+        return database.usage()
 
 
 def write_whole(path: Path, data: bytes, mode: int) -> None:

@@ -20,6 +20,8 @@ from fwnode.setting import OFF, split_addresses
 from fwnode.steering.answers import Answers
 from fwnode.steering.choosing import Choosing
 from fwnode.steering.forwarded import Proxies, parse_networks
+from fwnode.transcoding.ledger import Ledger
+from fwnode.transcoding.model import Transcoding
 from fwnode.workers.consulting import consult
 from fwnode.workers.crew import Crew
 from fwnode.workers.lending import Lending
@@ -100,6 +102,21 @@ def transcode_settings(config: Config) -> TranscodeSettings:
     said = config.transcode
     policy = parse_policy(said.ladder)
     return TranscodeSettings(policy, said.preset, said.latency, said.threads, said.on_demand)
+
+
+def transcoding(
+    config: Config, streams: Streams, now: Callable[[], float], unix_us: Callable[[], int]
+) -> Transcoding:
+    """What makes renditions, if any are to be made."""
+    said, settings = config.transcode, transcode_settings(config)
+    if settings.policy.mode == "off":
+        transcoder = Transcoder(streams, settings, StreamsAtMost(said.streams), unix_us)
+        return Transcoding(transcoder, None, Ledger())
+    # The model of the host's devices takes 0.05 s to import, and few nodes have a use for it.
+    from fwnode.transcoding.broker import Broker
+
+    broker = Broker(said.streams, now, preset=said.preset, hardware=said.engine == "auto")
+    return Transcoding(Transcoder(streams, settings, broker, unix_us), broker, Ledger())
 
 
 class Services:
@@ -288,8 +305,8 @@ def compose(
             now=reactor.now(),
         )
         lending.consult = lambda message, now: consult(answers, message, now)
-    capacity = StreamsAtMost(config.transcode.streams)
-    transcoder = Transcoder(streams, transcode_settings(config), capacity, unix_us)
+    node.transcoding = transcoding(config, streams, reactor.now, unix_us)
+    transcoder = node.transcoding.transcoder
     services = Services(node, journal, http, rtmp, worker_start(config, delivery), lending, transcoder)
     node.on_hold = services.follow
     return services

@@ -20,6 +20,7 @@ from fwnode.cli import (
     leave,
     pause,
     peers,
+    report,
     resume,
     revoke,
     run,
@@ -53,6 +54,7 @@ app.command("explain")(explain.explain)
 app.command("speedtest")(speedtest.speedtest)
 app.command("doctor")(doctor.doctor)
 app.command("devices")(devices.devices)
+app.command("report")(report.report)
 app.command("invite")(invite.invite)
 app.command("join")(join.join)
 app.command("leave")(leave.leave)

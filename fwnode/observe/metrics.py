@@ -14,7 +14,9 @@ from fwnode.observe.families import Samples, counter, gauge
 from fwnode.observe.probe import ProcessUsage
 from fwnode.observe.viewing import of_viewing
 from fwnode.promise.model import Why
+from fwnode.transcoding.usage import BYTES, MEDIA
 from fwnode.workers.crew import WorkerState
+from media.track.model import MICROSECONDS
 from media.track.stream import StreamState, StreamStatistics
 from mesh.model import short
 from mesh.node.model import PeerView
@@ -49,6 +51,7 @@ class NodeCollector(Collector):
         yield from _of_mesh(self._node.network)
         yield from _of_replication(self._node)
         yield from _of_steering(self._node)
+        yield from _of_transcoding(self._node)
 
     def _of_process(self) -> Iterator[Metric]:
         usage = self._usage()
@@ -283,6 +286,35 @@ STEERED = {
     "last_resort": "Viewers sent beyond a promise rather than to nobody.",
     "unknown": "Viewers of streams that nobody has.",
 }
+
+
+def _of_transcoding(node: Node) -> Iterator[Metric]:
+    parts = node.transcoding
+    if parts is None or parts.broker is None:
+        return
+    sessions, labels = list(parts.transcoder.sessions.values()), ("engine", "rendition")
+    made: dict[str, Samples] = {
+        kind: [(line[1:], amount) for line, amount in sorted(parts.ledger.totals.items()) if line[0] == kind]
+        for kind in (MEDIA, BYTES)
+    }
+    seconds = [(key, amount / MICROSECONDS) for key, amount in made[MEDIA]]
+    yield counter("fwnode_transcode_media_seconds", "Of renditions made, gaps left out.", labels, seconds)
+    yield counter("fwnode_transcode_bytes", "Of renditions made.", labels, made[BYTES])
+    yield counter("fwnode_transcode_cpu_seconds", "CPU time of workers.", (), [((), parts.ledger.cpu_s)])
+    streams = sum(session.ladder is not None for session in sessions)
+    yield gauge("fwnode_transcode_streams", "Streams with renditions.", (), [((), streams)])
+    for name, field, text in TRANSCODED:
+        each = [((session.stream.name,), getattr(session, field)) for session in sessions]
+        yield counter(f"fwnode_transcode_{name}", text, ("stream",), each)
+    free = parts.broker.free(node.reactor.now())
+    yield gauge("fwnode_transcode_free", "Renditions of 720p30 for which there is room.", (), [((), free)])
+
+
+TRANSCODED = (
+    ("overruns", "overruns", "Times that the machine was too slow, each a gap."),
+    ("workers_lost", "worker_losses", "Workers that crashed or hung."),
+    ("damaged_pictures", "damaged", "Pictures that could not be decoded."),
+)
 REPLICATED = {
     "received_bytes": ("bytes_in", "Of streams taken from other nodes."),
     "sent_bytes": ("bytes_out", "Of streams given to other nodes."),

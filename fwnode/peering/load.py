@@ -5,7 +5,16 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from fwnode.node import Node
-from mesh.directory.facts import PATTERNS_MAX, STREAMS_MAX, CarriedStream, CarriedStreams, Load
+from fwnode.transcoding.model import Transcoding
+from mesh.directory.facts import (
+    ENGINES_MAX,
+    PATTERNS_MAX,
+    STREAMS_MAX,
+    CarriedStream,
+    CarriedStreams,
+    Load,
+    Transcode,
+)
 from mesh.directory.record import PAYLOAD_BYTES_MAX
 
 MEAN_S = 5.0  # rates are means over this long; gossip tells load at most as often
@@ -60,6 +69,13 @@ class LoadMeter:
     def _told_uplink_bps(self) -> int:
         """With what was promised to viewers and edges and has not left yet: others ask what is free."""
         return max(self._uplink_bps, self._node.promise.taken_bps(self._node.reactor.now()))
+
+
+def transcode(parts: Transcoding | None, now: float) -> Transcode | None:
+    """What the node can make more; None when it makes no renditions, or does not know yet how many."""
+    if parts is None or parts.broker is None or parts.broker.survey is None:
+        return None
+    return Transcode(parts.broker.engines()[:ENGINES_MAX], parts.broker.free(now))
 
 
 def carried_streams(streams: Iterable[CarriedStream]) -> CarriedStreams:

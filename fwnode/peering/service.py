@@ -14,7 +14,7 @@ from fwnode.address import Address, parse_address
 from fwnode.config import Config
 from fwnode.node import Node
 from fwnode.observe.probe import process_usage
-from fwnode.peering.load import LoadMeter, carried_streams
+from fwnode.peering.load import LoadMeter, carried_streams, transcode
 from fwnode.peering.server import bind_datagrams, bind_mesh
 from fwnode.replication.service import Replication
 from fwnode.setting import parse_place, split_addresses
@@ -148,6 +148,7 @@ class Peering:
                 self._node.choosing.measured(load, meter.measured_at)
                 mesh.set_load(load)
                 mesh.set_streams(carried_streams(replication.carried()))
+                mesh.set_transcode(transcode(self._node.transcoding, self._node.reactor.now()))
                 with trio.move_on_after(LOAD_S):
                     await replication.changed()
                     await trio.sleep(SETTLE_S)

@@ -273,7 +273,7 @@ class Replication:
             reports = self._liars.reports()
             if reports != told:
                 told = reports
-                self._mesh.set_reports(reports)
+                self._mesh.tell_all(reports)
 
 
 def _unix_us() -> int:

@@ -29,7 +29,7 @@ async def steer(node: Node, mesh: MeshNode, locate: Locate) -> None:
             doors = _own_doors(node, mesh)
             if doors != told:
                 told = choosing.own_doors = doors
-                mesh.set_doors(doors)
+                mesh.tell_all(doors)
             own = msgspec.structs.replace(choosing.own, closed=node.standing)
             census.look(own, node.reactor.now())
             if choosing.census is None:

@@ -205,10 +205,8 @@ class Stream:
     @property
     def viewer_bps(self) -> int:
         """What one viewer takes at most: the largest track of each kind; 0 until it is known."""
-        largest: dict[Kind, int] = {}
-        for track_id, track in self._described.items():
-            largest[track.kind] = max(self._rates[track_id].bitrate_bps, largest.get(track.kind, 0))
-        return sum(largest.values())
+        rates = [(track.kind, self._rates[number].bitrate_bps) for number, track in self._described.items()]
+        return sum(max((bps for kind, bps in rates if kind is each), default=0) for each in Kind)
 
     @property
     def next_segment(self) -> int:

@@ -6,6 +6,7 @@ import msgspec
 
 from media.track.model import Codec
 from media.transcode.ladder import PlannedRung, SourceVideo
+from media.transcode.wire import X264, Engine
 
 USUAL_FPS = 30.0  # of a source that does not say
 
@@ -17,6 +18,8 @@ class Cost(msgspec.Struct, frozen=True):
     decoded_pixels_per_s: int
     encoded_pixels_per_s: int  # of all rungs
     encoders: int
+    video: SourceVideo
+    rungs: tuple[PlannedRung, ...]  # largest first
 
 
 class Capacity(Protocol):
@@ -27,6 +30,15 @@ class Capacity(Protocol):
 
     def release(self, owner: str) -> None:
         """Give it back; nothing when there is none."""
+
+    def engine(self, owner: str, side: int) -> Engine | None:
+        """Who makes the rung of that short side from the next keyframe on; None: it is not made for now."""
+
+    def reason(self, owner: str) -> str:
+        """Why some rungs are not made for now, or what else is wrong, for people; "" when nothing is."""
+
+    def failed(self, owner: str, reason: str) -> None:
+        """The engines that `owner` was told could not do it."""
 
 
 class StreamsAtMost:
@@ -45,9 +57,21 @@ class StreamsAtMost:
     def release(self, owner: str) -> None:
         self._owners.discard(owner)
 
+    def engine(self, owner: str, side: int) -> Engine | None:
+        """Always the same."""
+        return X264
+
+    def reason(self, owner: str) -> str:
+        """All is made that was granted."""
+        return ""
+
+    def failed(self, owner: str, reason: str) -> None:
+        """There is no other engine."""
+
 
 def cost_of(source: SourceVideo, rungs: tuple[PlannedRung, ...]) -> Cost:
     """The work in a second of media."""
     fps = source.fps or USUAL_FPS
     made = [rung.width * rung.height * min(fps, rung.fps) for rung in rungs]
-    return Cost(source.codec, round(source.width * source.height * fps), round(sum(made)), len(rungs))
+    decoded = round(source.width * source.height * fps)
+    return Cost(source.codec, decoded, round(sum(made)), len(rungs), source, rungs)

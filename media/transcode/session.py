@@ -30,17 +30,20 @@ from media.transcode.ladder import Plan, PlannedRung, Policy, SourceVideo, plan
 from media.transcode.remarks import Remarks
 from media.transcode.rungs import numbered, opened_tracks, same_tracks
 from media.transcode.splice import Splice, contiguous
+from media.transcode.toll import Toll
 from media.transcode.wire import (
     Begin,
     Coded,
     Damaged,
     Encoded,
+    Engine,
     Flush,
     Flushed,
     FromWorker,
     Impossible,
     Opened,
     RungOrder,
+    Spent,
     encode,
 )
 
@@ -93,6 +96,7 @@ class Session:
         """
         self.stream = stream
         self.overruns = self.worker_losses = self.damaged = 0
+        self.toll = Toll()
         self._settings, self._capacity = settings, capacity
         self._open_ladder, self._on_work = open_ladder, on_work
         self._remarks = Remarks(stream)
@@ -103,7 +107,9 @@ class Session:
         self._lead: Track | None = None  # the track that is transcoded
         self._source_video: SourceVideo | None = None
         self._plan = Plan()
+        self._refusal = ""  # why there are fewer rungs than planned
         self._rungs: tuple[PlannedRung, ...] = ()  # of the plan, that were admitted
+        self._engines: dict[int, Engine] = {}  # that the worker was told of, by side
         self._refused_until = 0.0
         self._writer: MarkedWriter | None = None
         self._ladder_at = now
@@ -142,6 +148,13 @@ class Session:
         self._rungs = ()
         self._on_work()
 
+    def lag(self, now: float) -> float:
+        """How late the next picture of a rendition is, in segments; 0 while a worker starts."""
+        waiting = self._splice.waiting
+        if waiting is None or self._is_starting(now):
+            return 0.0
+        return max(0, self.stream.newest_us - waiting[1]) / max(1, self.stream.target_duration_us)
+
     # --- the worker's side
 
     def wants_worker(self, now: float) -> bool:
@@ -163,6 +176,7 @@ class Session:
         self._drop_output()
         if reason:
             self.worker_losses += 1
+            self._capacity.failed(self.stream.name, reason)
             self._remarks.trouble("the worker that makes them was lost and is started again", reason)
         else:
             self._following = False
@@ -189,9 +203,10 @@ class Session:
                     self.damaged = message.count
                 case Flushed():
                     self._flushed(now)
+                case Spent():
+                    self.toll.spent(message)
                 case Impossible() if message.number in self._begins:
-                    self._impossible = True
-                    self._remarks.trouble("they cannot be made of this source", message.reason)
+                    self._give_up(message.reason)
         self._give(now)
 
     def tick(self, now: float) -> None:
@@ -204,6 +219,10 @@ class Session:
             self._shed -= 1
             self._shed_until = now + self._shed_s
             self._begin_wanted = True
+        if self._feeding and self._chosen() != self._engines:
+            self._begin_wanted = True
+        if self._rungs:
+            self._tell_plan()
         if self._following and not self._is_asked(now):
             self._rest(now)
 
@@ -254,12 +273,13 @@ class Session:
     def _admit(self, now: float) -> None:
         """Reserve what the plan takes, or as many of its rungs as there is room for."""
         self._refused_until = 0.0
-        rungs, reason, source = self._plan.rungs, self._plan.reason, self._source_video
+        rungs, source = self._plan.rungs, self._source_video
+        self._refusal = self._plan.reason
         while rungs and source is not None:
             refusal = self._capacity.reserve(self.stream.name, cost_of(source, rungs))
             if not refusal:
                 break
-            reason, rungs = refusal, rungs[1:]
+            self._refusal, rungs = refusal, rungs[1:]
         self._rungs = rungs
         if not rungs:
             self._capacity.release(self.stream.name)
@@ -267,8 +287,33 @@ class Session:
             self._close_ladder("there are no renditions any more", now)
         elif self._writer is None and not self._stopped:
             self._begin_ladder(now)
-        self._remarks.plan(reason, some=bool(rungs))
+        self._tell_plan()
         self._on_work()
+
+    def _tell_plan(self) -> None:
+        reason = self._refusal or (self._capacity.reason(self.stream.name) if self._rungs else "")
+        self._remarks.plan(reason, some=bool(self._rungs))
+
+    def _chosen(self) -> dict[int, Engine]:
+        """Who is to make which rung from the next keyframe on."""
+        section = self._section
+        present = [track.id for track in self._splice.tracks(section.discontinuity)] if section else []
+        chosen = {}
+        for rung in self._rungs[self._shed :]:
+            engine = self._capacity.engine(self.stream.name, rung.side)
+            if engine is not None and (not present or rung.side in present):  # a section's tracks stay
+                chosen[rung.side] = engine
+        return chosen
+
+    def _give_up(self, reason: str) -> None:
+        """The worker cannot: other engines may, from the next keyframe on."""
+        self._capacity.failed(self.stream.name, reason)
+        if self._chosen() not in ({}, self._engines):
+            self._drop_output()
+            self._remarks.trouble("another encoder has to make them", reason)
+            return
+        self._impossible = True
+        self._remarks.trouble("they cannot be made of this source", reason)
 
     def _take(self, packet: Packet, now: float) -> None:
         lead = self._lead
@@ -292,15 +337,13 @@ class Session:
 
     def _begin(self, packet: Packet) -> None:
         """Tell the worker what to make from this keyframe on."""
-        rungs = self._rungs[self._shed :]
-        present = [track.id for track in self._splice.tracks(packet.discontinuity)]
-        if present:  # a section's tracks stay as they are
-            rungs = tuple(rung for rung in rungs if rung.side in present)
+        engines = self._chosen()
+        rungs = tuple(rung for rung in self._rungs if rung.side in engines)
         source, settings = self._source_video, self._settings
         if not rungs or source is None:
             return
-        self._begin_wanted, self._feeding = False, True
-        orders = [RungOrder(rung.side, rung.bps, rung.fps) for rung in rungs]
+        self._begin_wanted, self._feeding, self._engines = False, True, engines
+        orders = [RungOrder(rung.side, rung.bps, rung.fps, engines[rung.side]) for rung in rungs]
         begin = Begin(
             self._number, packet.track.codec, packet.track.config, packet.track.timescale, source.fps,
             orders, settings.threads, settings.preset, settings.latency,
@@ -451,6 +494,8 @@ class Session:
                 writer.skip(now)
             self._written = packet
             writer.write(packet)
+            if packet.track.id in self._engines and packet.track.kind is Kind.VIDEO:
+                self.toll.made(self._engines[packet.track.id].name, packet)
         writer.prove(self.stream.part_target_us, self.stream.target_duration_us, whole=False)
         writer.stream.state = StreamState.LIVE
         writer.flush(now)

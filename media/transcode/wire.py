@@ -22,12 +22,31 @@ REASON_MAX_LETTERS = 200
 RUNGS_MAX = 16  # tracks of one stream
 
 
+class Engine(msgspec.Struct, frozen=True, array_like=True):
+    """Which of FFmpeg's encoders makes a rendition, and how it is opened.
+
+    `device` is for people and for sums. `environment` is set before the driver is asked for the device.
+    `is_capped`: it takes a maximum beside the bit rate; one that does not refuses to open with it.
+    """
+
+    name: str = "libx264"
+    device: str = "cpu"
+    pixel_format: str = "yuv420p"
+    options: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    is_capped: bool = True
+
+
+X264 = Engine()
+
+
 class RungOrder(msgspec.Struct, frozen=True, array_like=True):
     """One encoder: as PlannedRung, but for the size, which the first picture decides."""
 
     side: int
     bps: int
     fps: int
+    engine: Engine = X264
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -106,8 +125,19 @@ class Impossible(msgspec.Struct, frozen=True, array_like=True, tag=5):
     reason: Annotated[str, Meta(max_length=REASON_MAX_LETTERS)]
 
 
+class Spent(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """What it took since the last of these: CPU time, and time that the busiest thread did not wait.
+
+    `media_us` is what it was given to transcode in the meantime.
+    """
+
+    cpu_s: Annotated[float, Meta(ge=0, le=1e6)]
+    busy_s: Annotated[float, Meta(ge=0, le=1e6)]
+    media_us: Annotated[int, Meta(ge=0, lt=2**62)]
+
+
 Message = TypeVar("Message")
-FromWorker = Opened | Encoded | Damaged | Flushed | Impossible
+FromWorker = Opened | Encoded | Damaged | Flushed | Impossible | Spent
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

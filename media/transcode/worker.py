@@ -24,8 +24,10 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
 
+from media.bitstream.annexb import annexb_to_sample_untrusted, split_annexb_untrusted
+from media.bitstream.h264 import avcc_untrusted
 from media.errors import WireError
-from media.track.model import Codec
+from media.track.model import MICROSECONDS, Codec
 from media.transcode.ladder import fitted, least_step, thinned
 from media.transcode.places import Places
 from media.transcode.wire import (
@@ -42,6 +44,7 @@ from media.transcode.wire import (
     Opened,
     OpenedRung,
     RungOrder,
+    Spent,
     ToWorker,
     encode,
     parse_to_worker_untrusted,
@@ -54,9 +57,14 @@ PIXELS_MAX = 7680 * 4320  # of what is decoded
 QUEUE_PICTURES = 6  # between decoder and each encoder, who share them; a picture of 4K is 12 MB
 DECODER_THREADS_MAX = 4  # by slices: threads by frames would each hold a picture back
 LOOKAHEAD_PICTURES = 20  # with latency "quality"; half of what gives all of the gain
+NO_GROUPS = "100000"  # pictures between keyframes that an encoder makes by itself: the source has them sooner
 USUAL_FPS = 30.0  # of a source whose first pictures do not tell either
 DAMAGED_MAX = 100  # in turn, and no picture: this decoder cannot do it
 DAMAGED_EVERY_S = 1.0
+SPENT_EVERY_S = 1.0
+SOFTWARE = "libx264"
+AVCC_VERSION = 1  # the first byte of an avcC (ISO/IEC 14496-15, 5.3.3.1.2); Annex B begins with 0
+SPS, PPS = 7, 8  # H.264, 7.4.1
 PRIMARIES_UNKNOWN = (0, 2)  # H.273: reserved, unspecified
 
 DECODERS = {Codec.H264: "h264", Codec.HEVC: "hevc", Codec.AV1: "libdav1d", Codec.VP9: "vp9"}
@@ -99,6 +107,11 @@ class Rung(threading.Thread):
         self._size = fitted(order.side, first.width, first.height, aspect)
         self._scaler: Scaler | None = None
         self._encoder = _open_encoder(self._size, self._fps, order, begin, first, threads)
+        extradata = bytes(self._encoder.extradata or b"")
+        self._annexb = extradata[:1] != bytes((AVCC_VERSION,))
+        self._config = _avcc(extradata) if self._annexb else extradata
+        self._pixel_format = order.engine.pixel_format
+        self.busy_s = 0.0  # of the wall clock, waiting for pictures left out
         self._numbers: dict[int, int] = {}  # of pictures in the encoder, by pts
         self._last_pts: int | None = None
         self._skipped = -1  # the newest picture that was left out
@@ -106,12 +119,14 @@ class Rung(threading.Thread):
     @property
     def opened(self) -> OpenedRung:
         width, height = self._size
-        return OpenedRung(bytes(self._encoder.extradata or b""), width, height, float(self._fps))
+        return OpenedRung(self._config, width, height, float(self._fps))
 
     def run(self) -> None:
         try:
             while (picture := self.pictures.get()) is not None:
+                began = time.monotonic()
                 self._picture(*picture)
+                self.busy_s += time.monotonic() - began
             self._tell(self._encoder.encode(None))
         except BrokenPipeError:
             os._exit(0)  # the agent stopped reading
@@ -129,7 +144,7 @@ class Rung(threading.Thread):
             return
         self._last_pts = pts
         if self._scaler is None or not self._scaler.takes(frame):
-            self._scaler = Scaler(frame, self._size, self._time_base)
+            self._scaler = Scaler(frame, self._size, self._time_base, self._pixel_format)
         scaled = self._scaler.scale(frame)
         scaled.pts, scaled.time_base = pts, self._time_base
         scaled.pict_type = PictureType.I if keyframe else PictureType.NONE
@@ -141,7 +156,8 @@ class Rung(threading.Thread):
             number = self._numbers.pop(packet.pts or 0, None)
             if number is not None:
                 pts = packet.pts or 0
-                self._mouth.say(Encoded(self._index, number, pts, packet.is_keyframe, bytes(packet)))
+                data = annexb_to_sample_untrusted(bytes(packet)) if self._annexb else bytes(packet)
+                self._mouth.say(Encoded(self._index, number, pts, packet.is_keyframe, data))
         if self._skipped >= 0 and not self._numbers:
             self._mouth.say(Encoded(self._index, self._skipped, 0, False, b""))
             self._skipped = -1
@@ -150,7 +166,9 @@ class Rung(threading.Thread):
 class Scaler:
     """ffmpeg's own `scale`, which keeps chroma where it belongs, for pictures of one shape."""
 
-    def __init__(self, frame: VideoFrame, size: tuple[int, int], time_base: Fraction) -> None:
+    def __init__(
+        self, frame: VideoFrame, size: tuple[int, int], time_base: Fraction, pixel_format: str
+    ) -> None:
         self._shape = (frame.width, frame.height, frame.format.name)
         graph = self._graph = av.filter.Graph()
         graph.threads = 1
@@ -158,7 +176,7 @@ class Scaler:
             width=frame.width, height=frame.height, format=frame.format, time_base=time_base
         )
         scale = graph.add("scale", f"{size[0]}:{size[1]}:flags=bicubic:out_range=tv")
-        shape = graph.add("format", "yuv420p")
+        shape = graph.add("format", pixel_format)
         sink = graph.add("buffersink")
         source.link_to(scale)
         scale.link_to(shape)
@@ -178,11 +196,13 @@ class Scaler:
 def _open_encoder(
     size: tuple[int, int], fps: Fraction, order: RungOrder, begin: Begin, first: VideoFrame, threads: int
 ) -> VideoCodecContext:
-    """x264 that begins groups where it is told to, and nowhere else."""
-    codec = av.CodecContext.create("libx264", "w")
+    """One that begins groups where it is told to, and nowhere else. Raises av.FFmpegError, ValueError."""
+    engine = order.engine
+    os.environ.update(engine.environment)  # drivers read it when they are asked for a device first
+    codec = av.CodecContext.create(engine.name, "w")
     assert isinstance(codec, VideoCodecContext)
     codec.width, codec.height = size
-    codec.pix_fmt = "yuv420p"
+    codec.pix_fmt = engine.pixel_format
     codec.framerate, codec.time_base = fps, Fraction(1, begin.timescale)
     codec.bit_rate = order.bps
     codec.max_b_frames = 0  # decoding times are the source's, which may leave no room for reordering
@@ -193,20 +213,35 @@ def _open_encoder(
         value = int(getattr(first, name))
         if value not in PRIMARIES_UNKNOWN:
             setattr(codec, name, value)
+    cap = {"maxrate": str(order.bps), "bufsize": str(order.bps)} if engine.is_capped else {}
+    own = _x264_options(begin, threads) if engine.name == SOFTWARE else {"g": NO_GROUPS}
+    codec.options = {**own, **engine.options, **cap, "forced-idr": "1"}
+    codec.open()
+    return codec
+
+
+def _x264_options(begin: Begin, threads: int) -> dict[str, str]:
     low = begin.latency == "low"
-    codec.options = {
+    return {
         "preset": begin.preset,
         **({"tune": "zerolatency"} if low else {"rc-lookahead": str(LOOKAHEAD_PICTURES)}),
         "profile": "high",
-        "maxrate": str(order.bps),
-        "bufsize": str(order.bps),
-        "forced-idr": "1",
         # annexb=0: length-prefixed NAL units, and the avcC as extradata.
         "x264-params": "annexb=0:scenecut=0:keyint=infinite:sync-lookahead=0"
         + (":sliced-threads=0" if low and threads == 1 else ""),
     }
-    codec.open()
-    return codec
+
+
+def _avcc(extradata: bytes) -> bytes:
+    """The avcC of an encoder that writes Annex B. Raises ValueError when it says nothing of its pictures."""
+    try:
+        units = split_annexb_untrusted(extradata)
+        kinds = {kind: [unit for unit in units if unit and unit[0] & 31 == kind] for kind in (SPS, PPS)}
+        return avcc_untrusted(kinds[SPS], kinds[PPS])
+    except WireError as error:
+        raise ValueError(
+            f"the encoder describes its pictures so that nobody understands it: {error}"
+        ) from None
 
 
 class Section:
@@ -228,6 +263,10 @@ class Section:
             decoder.options = {**decoder.options, "max_frame_delay": "1"}
         self.damaged = 0
         self.reason = ""
+        self._waited_s = 0.0  # for rungs that were busy with the pictures before
+        self._busy_s = 0.0  # with decoding, what it waited left out
+        self._dts: int | None = None
+        self.media_us = 0
         self._begin, self._mouth, self._cores = begin, mouth, cores
         self._decoder = decoder
         self._time_base = Fraction(1, begin.timescale)
@@ -238,8 +277,23 @@ class Section:
         self._shown = -1
         self._in_turn = 0
 
-    def decode(self, coded: Coded) -> None:
+    @property
+    def busy_s(self) -> float:
+        """Of its busiest thread."""
+        return max([self._busy_s, *(rung.busy_s for rung in self._rungs)])
+
+    def work(self, coded: Coded) -> None:
         """One picture. Raises ValueError when this will never be anything."""
+        began, waited_s = time.monotonic(), self._waited_s
+        ticks = coded.dts - self._dts if self._dts is not None else 0
+        self._dts = coded.dts
+        self.media_us += max(0, ticks) * MICROSECONDS // self._begin.timescale
+        try:
+            self._decode(coded)
+        finally:
+            self._busy_s += time.monotonic() - began - (self._waited_s - waited_s)
+
+    def _decode(self, coded: Coded) -> None:
         self._places.add(coded.number, coded.pts, keyframe=coded.keyframe)
         if self._begin.source_fps <= 0 and not self._learn_rate(coded):
             return
@@ -337,8 +391,10 @@ class Section:
         if not self._rungs:
             self._open(frame)
         number, keyframe = place
+        began = time.monotonic()
         for rung in self._rungs:
             rung.pictures.put((number, keyframe, frame))
+        self._waited_s += time.monotonic() - began
 
     def _open(self, frame: VideoFrame) -> None:
         begin = self._begin
@@ -363,6 +419,7 @@ class Worker:
         self._number = 0
         self._damaged = self._told = 0
         self._told_at = 0.0
+        self._spent_at, self._cpu_s, self._busy_s, self._media_us = time.monotonic(), 0.0, 0.0, 0
 
     def do(self, order: ToWorker) -> None:
         match order:
@@ -375,10 +432,11 @@ class Worker:
                     self._give_up(error)
             case Coded() if self._section is not None:
                 try:
-                    self._section.decode(order)
+                    self._section.work(order)
                 except (av.FFmpegError, ValueError, MemoryError) as error:
                     self._give_up(error)
                 self._tell_damage()
+                self._tell_spent()
             case Flush():
                 self._finish()
                 self._mouth.say(Flushed())
@@ -388,6 +446,7 @@ class Worker:
         if section is not None:
             section.finish()
             self._damaged += section.damaged
+            self._busy_s, self._media_us = 0.0, 0
 
     def _give_up(self, error: Exception) -> None:
         self._finish()
@@ -402,6 +461,14 @@ class Worker:
         if now - self._told_at >= DAMAGED_EVERY_S:
             self._told, self._told_at = self._damaged + section.damaged, now
             self._mouth.say(Damaged(self._told, section.reason))
+
+    def _tell_spent(self) -> None:
+        now, section = time.monotonic(), self._section
+        if now - self._spent_at >= SPENT_EVERY_S and section is not None:
+            cpu_s, busy_s, media_us = time.process_time(), section.busy_s, section.media_us
+            spent = Spent(cpu_s - self._cpu_s, max(0.0, busy_s - self._busy_s), media_us - self._media_us)
+            self._mouth.say(spent)
+            self._spent_at, self._cpu_s, self._busy_s, self._media_us = now, cpu_s, busy_s, media_us
 
 
 def serve(orders: BinaryIO, out: BinaryIO) -> None:

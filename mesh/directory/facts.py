@@ -14,6 +14,7 @@ STREAMS_MAX = 64  # streams in one record
 CANDIDATES_MAX = 16  # addresses of one node
 PATTERNS_MAX = 16  # of streams that a node serves for others
 RELAYS_MAX = 3  # standby relays of one node
+ENGINES_MAX = 16  # encoders that work on one node
 REPORTS_MAX = 8  # liars that one node tells of: 450 bytes each, and two signatures to check
 MESSAGE_BYTES_MAX = 256  # what an origin signs of a part
 HASH_BYTES = 32  # SHA-256
@@ -117,7 +118,7 @@ class CarriedStreams(msgspec.Struct, array_like=True, frozen=True):
 class Transcode(msgspec.Struct, array_like=True, frozen=True):
     """Encoders found to work, and how many renditions of 720p30 could be made more now."""
 
-    engines: Annotated[list[Text], Meta(max_length=16)]
+    engines: Annotated[list[Text], Meta(max_length=ENGINES_MAX)]
     free: Count
 
 
@@ -195,6 +196,13 @@ def parse_fact_untrusted(shape: type[F], data: bytes) -> F:
         raise WireError(f"not a record of {KINDS[shape].name.lower()}: {error}") from None
     assert isinstance(fact, shape)
     return fact
+
+
+def is_other_transcode(told: Transcode | None, now: Transcode) -> bool:
+    """Whether engines came or went, all room did, or free capacity changed by LOAD_CHANGE."""
+    if told is None or told.engines != now.engines or bool(told.free) != bool(now.free):
+        return True
+    return abs(now.free - told.free) > LOAD_CHANGE * max(told.free, now.free)
 
 
 def is_worth_telling(told: Load | None, now: Load) -> bool:

@@ -16,6 +16,7 @@ from mesh.directory.facts import (
     Load,
     Place,
     Reports,
+    Transcode,
     Where,
     Who,
     is_worth_telling,
@@ -161,7 +162,7 @@ class MeshCore:
                 self._publish(place, now)
             self._settle(now)
 
-    def say(self, fact: Reports | Doors, now: float) -> None:
+    def tell_all(self, fact: Reports | Transcode | Doors, now: float) -> None:
         """What changes seldom; whoever says it knows that it changed."""
         self._publish(fact, now)
         self._settle(now)

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from mesh.address import host_of, show_address
-from mesh.directory.facts import CarriedStreams, Doors, Load, Place, Reports
+from mesh.directory.facts import (
+    CarriedStreams,
+    Doors,
+    Load,
+    Place,
+    Reports,
+    Transcode,
+    is_other_transcode,
+)
 from mesh.discovery.candidates import listening
 from mesh.discovery.mdns.names import MdnsOwn
 from mesh.discovery.mdns.service import serve_mdns
@@ -104,6 +112,7 @@ class MeshNode:
         self.refusals = Refusals()
         self._owner = owner is not None
         self._parts = parts
+        self._transcode: Transcode | None = None  # as it was told last
         self._credentials = Credentials(key, membership, settings.program, time.time)
         self._seeds = SeedList(parts.seeds, Random(secrets.randbits(64)), now)  # noqa: S311 - as above
         self._splicer = Splicer(self.core.book)
@@ -204,20 +213,22 @@ class MeshNode:
         self.core.set_streams(streams, trio.current_time())
         self._advance()
 
-    def set_reports(self, reports: Reports) -> None:
-        """Members that altered media, with the proofs."""
-        self.core.say(reports, trio.current_time())
-        self._advance()
-
-    def set_doors(self, doors: Doors) -> None:
-        """Where viewers reach the node; call it when that changed."""
-        self.core.say(doors, trio.current_time())
+    def tell_all(self, fact: Reports | Doors) -> None:
+        """Nodes that altered media, or where viewers reach this one; call it when that changed."""
+        self.core.tell_all(fact, trio.current_time())
         self._advance()
 
     def set_place(self, place: Place | None) -> None:
         """Where the node is."""
         self.core.set_place(place, trio.current_time())
         self._advance()
+
+    def set_transcode(self, transcode: Transcode | None) -> None:
+        """What the node can transcode, told when that changed enough; None: nothing, or it is not known."""
+        if transcode is not None and is_other_transcode(self._transcode, transcode):
+            self._transcode = transcode
+            self.core.tell_all(transcode, trio.current_time())
+            self._advance()
 
     def say(self, payloads: Sequence[bytes]) -> None:
         """What this node's notices say from now on; all members keep them. Raises StateError."""

@@ -18,6 +18,7 @@ from media.transcode.wire import (
     Begin,
     Coded,
     Encoded,
+    Engine,
     Flush,
     Flushed,
     FromWorkerReader,
@@ -28,6 +29,7 @@ from media.transcode.wire import (
 )
 
 TIMESCALE = 90_000
+X264_ENGINE = Engine()
 RUN_S = 60.0
 CODECS = {"h264": Codec.H264, "hevc": Codec.HEVC, "av1": Codec.AV1, "vp9": Codec.VP9}
 X264 = ("-c:v", "libx264", "-preset", "ultrafast")
@@ -82,10 +84,12 @@ def demuxed(path: Path) -> tuple[Codec, bytes, list[Coded], tuple[int, int, floa
         )
 
 
-def transcode(path: Path, *rungs: Rung, fps: float | None = None, latency: str = "low") -> Made:
+def transcode(
+    path: Path, *rungs: Rung, fps: float | None = None, latency: str = "low", engine: Engine = X264_ENGINE
+) -> Made:
     """All of a film through a worker of its own."""
     codec, config, coded, (width, height, rate) = demuxed(path)
-    return worked(codec, config, coded, (width, height, rate if fps is None else fps), rungs, latency)
+    return worked(codec, config, coded, (width, height, rate if fps is None else fps), rungs, latency, engine)
 
 
 def worked(
@@ -95,10 +99,11 @@ def worked(
     facts: tuple[int, int, float],
     rungs: tuple[Rung, ...],
     latency: str = "low",
+    engine: Engine = X264_ENGINE,
 ) -> Made:
     width, height, fps = facts
     planned = plan(Policy("list", rungs), SourceVideo(codec, width, height, fps)).rungs
-    orders = [RungOrder(rung.side, rung.bps, rung.fps) for rung in planned]
+    orders = [RungOrder(rung.side, rung.bps, rung.fps, engine) for rung in planned]
     begin = Begin(0, codec, config, TIMESCALE, fps, orders, 1, "ultrafast", latency)  # type: ignore[arg-type]  # a test's word
     data = b"".join(map(encode, [begin, *coded, Flush()]))
     command = [sys.executable, "-m", "media.transcode.worker"]
@@ -261,3 +266,20 @@ def test_nonsense_on_its_standard_input_ends_it() -> None:
     for data in (b"\xff" * 64, encode(Flush())[:-1], b""):
         done = subprocess.run(command, input=data, capture_output=True, timeout=RUN_S, check=False)
         assert done.returncode == 0
+
+
+def test_an_encoder_that_writes_annex_b_gives_what_x264_gives(tmp_path: Path) -> None:
+    engine = Engine(options={"x264-params": "annexb=1:scenecut=0:keyint=infinite"}, is_capped=False)
+    made = transcode(clip(tmp_path, *X264, *GROUP), Rung(144, 100_000), engine=engine)
+    check(made)
+    assert made.opened is not None
+    assert describe(Codec.H264, made.opened.rungs[0].config).width == 256
+    assert len(made.rungs[0]) == 75
+
+
+def test_an_encoder_that_this_ffmpeg_has_not_is_said(tmp_path: Path) -> None:
+    made = transcode(
+        clip(tmp_path, *X264, *GROUP, seconds=1), Rung(144, 100_000), engine=Engine("h264_of_nobody")
+    )
+    assert "h264_of_nobody" in made.impossible
+    assert made.flushed

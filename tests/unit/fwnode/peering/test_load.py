@@ -7,16 +7,29 @@ from random import Random
 import msgspec
 import pytest
 
+from devices.cost import CodecCost, Rate
+from devices.model import CPU, Choice, Kind
+from devices.survey import Finding, Host, Survey
 from fwnode import config, wiring
 from fwnode.keys import Keyring
 from fwnode.network import Network
 from fwnode.node import Node
-from fwnode.peering.load import MEAN_S, LoadMeter, carried_streams
+from fwnode.peering.load import MEAN_S, LoadMeter, carried_streams, transcode
+from fwnode.transcoding.broker import Broker
+from fwnode.transcoding.ledger import Ledger
+from fwnode.transcoding.model import Transcoding
 from media.ingest.gate import PublishRequest
 from media.net.reactor import Reactor
 from media.track.model import Codec, Track
 from media.track.stream import TRACKS_MAX, Writer
-from mesh.directory.facts import STREAMS_MAX, CarriedStream, CarriedStreams, payload
+from mesh.directory.facts import (
+    STREAMS_MAX,
+    CarriedStream,
+    CarriedStreams,
+    Transcode,
+    is_other_transcode,
+    payload,
+)
 from mesh.directory.record import PAYLOAD_BYTES_MAX
 from mesh.discovery.store import FILE_NAME, PeersFile
 from mesh.identity.store import IdentityStore
@@ -150,3 +163,34 @@ def test_whatever_is_carried_fits_a_record(tracks: int) -> None:
     assert len(payload(told)) <= PAYLOAD_BYTES_MAX
     assert msgspec.msgpack.decode(payload(told), type=CarriedStreams) == told
     assert len(told.streams) > STREAMS_MAX // 4
+
+
+def test_what_can_be_transcoded_is_told_when_it_is_known(node: Node) -> None:
+    survey = Survey(
+        Host("cpu", 8.0, 0, (), "", ""),
+        tuple(
+            Finding(
+                name, kind, "h264", Choice(name, CPU, "yuv420p"), True, cost=CodecCost(Rate(1e-3), Rate(1e-3))
+            )
+            for name, kind in (("h264", Kind.DECODER), ("libx264", Kind.ENCODER))
+        ),
+        Rate(),
+    )
+    broker = Broker(1, lambda: 0.0)
+    assert node.transcoding is not None
+    transcoder = node.transcoding.transcoder
+    assert transcode(None, 0.0) is None
+    assert transcode(node.transcoding, 0.0) is None
+    assert transcode(Transcoding(transcoder, broker, Ledger()), 0.0) is None
+    broker.adopt(survey)
+    told = transcode(Transcoding(transcoder, broker, Ledger()), 0.0)
+    assert told == Transcode(["libx264"], 100)  # six cores of eight, 0.06 of one each
+
+
+@pytest.mark.parametrize(
+    ("engines", "free", "news"),
+    [(["a"], 100, False), (["a"], 95, False), (["a"], 80, True), (["a"], 0, True), (["a", "b"], 100, True)],
+)
+def test_small_changes_of_free_capacity_are_not_told(engines: list[str], free: int, news: bool) -> None:
+    assert is_other_transcode(None, Transcode(engines, free))
+    assert is_other_transcode(Transcode(["a"], 100), Transcode(engines, free)) is news

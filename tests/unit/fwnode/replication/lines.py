@@ -127,7 +127,7 @@ class Node:
     def serve(self, name: str, service: Callable[[End], Awaitable[None]]) -> None:
         self.services[name] = service
 
-    def set_reports(self, reports: Reports) -> None:
+    def tell_all(self, reports: Reports) -> None:
         """What the node tells of others that lied: nobody hears of it here."""
 
     def measures(self, other: "Node", rtt_s: float) -> None:

@@ -125,7 +125,7 @@ class Node:
         self.parts = parts
         self.replication = Replication(parts, self)  # type: ignore[arg-type]  # as much of them as it asks of
 
-    def set_reports(self, reports: Reports) -> None:
+    def tell_all(self, reports: Reports) -> None:
         self.reports = reports
         self.record = SimpleNamespace(payload=payload(reports))
 

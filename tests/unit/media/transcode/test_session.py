@@ -11,7 +11,7 @@ from media.package.window import LiveWindow
 from media.track.model import Codec, is_gap
 from media.track.stream import StreamState
 from media.transcode.session import IDLE_S, SHED_S, STALL_S
-from media.transcode.wire import Encoded, Impossible
+from media.transcode.wire import X264, Encoded, Engine, Impossible, Spent
 
 WINDOW_US = 16_000_000
 
@@ -342,3 +342,54 @@ def test_the_operator_may_stop_the_ladder(open_house: Callable[..., Any], publis
     publisher.send(60)
     assert publisher.stream.state is StreamState.LIVE
     assert "wants it so" in publisher.stream.statistics(0).findings[0].message
+
+
+def test_a_rung_that_nobody_makes_any_more_is_a_gap_and_comes_back(
+    open_house: Callable[..., Any], publisher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, refused = open_house(), set()
+    monkeypatch.setattr(house.capacity, "engine", lambda owner, side: None if side in refused else X264)
+    monkeypatch.setattr(house.capacity, "reason", lambda owner: "no room for 160p" if refused else "")
+    publisher.send(1)
+    worker = house.worker()
+    run(publisher, worker, 100)
+    for taken in ({160}, set()):
+        refused.clear()
+        refused.update(taken)
+        house.transcoder.tick(house.clock.now)
+        messages = [finding.message for finding in publisher.stream.statistics(0).findings]
+        assert any(["no room for 160p" in message for message in messages]) == bool(taken)
+        run(publisher, worker, 150)
+    assert [[rung.side for rung in begin.rungs] for begin in worker.begins] == [[160, 144], [144], [160, 144]]
+    high, low = gaps(LiveWindow(house.ladder())), gaps(LiveWindow(house.ladder()), "v144")
+    assert any(high) and not high[-1] and not any(low)
+
+
+def test_an_engine_that_cannot_is_told_of_and_another_takes_over(
+    open_house: Callable[..., Any], publisher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, failed = open_house(), []
+    card = Engine("h264_nvenc", "gpu", "nv12")
+    monkeypatch.setattr(house.capacity, "engine", lambda owner, side: X264 if failed else card)
+    monkeypatch.setattr(house.capacity, "failed", lambda owner, reason: failed.append(reason))
+    publisher.send(1)
+    worker = house.worker()
+    worker.refusal = "no capable devices found"
+    run(publisher, worker, 10)
+    worker.refusal = ""
+    run(publisher, worker, 200)
+    assert failed == ["no capable devices found"]
+    assert {rung.engine.name for rung in worker.begins[-1].rungs} == {"libx264"}
+    assert house.ladder().ring.next > 0
+    assert not any(gaps(LiveWindow(house.ladder())))
+
+
+def test_what_it_took_and_made_is_counted(open_house: Callable[..., Any], publisher: Any) -> None:
+    house = open_house()
+    publisher.send(1)
+    run(publisher, house.worker(), 200)
+    house.session.receive([Spent(0.5, 0.25, 1_000_000), Spent(0.5, 0.25, 1_000_000)], house.clock.now)
+    toll = house.session.toll
+    assert (toll.cpu_s, toll.busy_s, toll.media_us) == (1.0, 0.5, 2_000_000)
+    assert set(toll.made_us) == {("libx264", 160), ("libx264", 144)}
+    assert house.session.lag(house.clock.now) == 0.0

@@ -1,0 +1,1 @@
+"""What the host can transcode, found out while the node runs."""
