@@ -15,8 +15,8 @@ from fwnode.observe.journal import Journal
 from fwnode.setting import OFF, split_addresses
 from fwnode.steering.answers import Answers
 from fwnode.steering.choosing import Choosing
+from fwnode.steering.consulted import consult
 from fwnode.steering.forwarded import Proxies, parse_networks
-from fwnode.workers.consulting import consult
 from fwnode.workers.crew import Crew
 from fwnode.workers.lending import Lending
 from fwnode.workers.server import SharedPort
