@@ -27,6 +27,13 @@ class DeliverySettings(msgspec.Struct, frozen=True):
     player_files: Mapping[str, bytes]
 
 
+MAY_BE_ELSEWHERE: Mapping[str, Callable[[tuple[str, ...]], bool]] = {
+    "watch": lambda segments: len(segments) == 2,
+    "live": lambda segments: len(segments) == 3 and segments[2] == "index.m3u8",
+}
+"""Routes, and which of their paths a viewer may be sent on from."""
+
+
 class Steering(Protocol):
     """Who sends viewers to the best node; fwnode.steering.answers.Answers in the agent."""
 

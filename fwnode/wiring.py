@@ -19,10 +19,10 @@ from fwnode.promise.terms import terms_of
 from fwnode.setting import OFF, split_addresses
 from fwnode.steering.answers import Answers
 from fwnode.steering.choosing import Choosing
+from fwnode.steering.consulted import consult
 from fwnode.steering.forwarded import Proxies, parse_networks
 from fwnode.transcoding.ledger import Ledger
 from fwnode.transcoding.model import Transcoding
-from fwnode.workers.consulting import consult
 from fwnode.workers.crew import Crew
 from fwnode.workers.lending import Lending
 from fwnode.workers.server import SharedPort
@@ -260,24 +260,13 @@ def compose(
         on_refused=journal.publisher_refused,
     )
     node = Node(config, network, keyring, streams, gate, reactor, started_at, unix_us() // MICROSECONDS)
-    node.crew = Crew(config.workers)
-    node.choosing = Choosing(lambda name: _is_here(streams, name), config.name)
-    node.choosing.own_doors = Doors([url.rstrip("/").lower() for url in split_addresses(config.public_url)])
-    node.promise = Promise(terms_of(config), streams, kept)
-    node.promise.edges_bps = lambda: node.replication.edges_bps() if node.replication is not None else 0
-    node.door = door = PromiseDoor(node.promise, streams, reactor.now)
+    door = _compose_viewing(node, kept)
     gate.ask_of_players(door.admit_player)
-    node.quality = Board(lambda name: streams.get(name) is not None)
     feeds = Feeds(FeedSettings(config.deliver.flush_ms / 1000 or None), reactor.call_at)
     rtmp_settings = RtmpSettings(idle_s=config.ingest.idle_s)
     rtmp = RtmpSessions(gate, rtmp_settings, random, streams.wait_for, feeds)
     delivery, audience = delivery_settings(config, player_files), Audience()
-    answers = Answers(
-        node.choosing,
-        Proxies(parse_networks(config.trusted_proxies)),
-        lambda: {option: listener.address for option, listener in node.listeners.items()},
-        network.node_key.node_id,
-    )
+    answers = _answers(node)
     node.router = public_routes(
         delivery,
         streams,
@@ -294,22 +283,47 @@ def compose(
     http = HttpService(reactor, node.router)
     http.site.on_refused = journal.request_refused
     node.http_refused = http.site.refused
-    lending = None
-    if config.workers:
-        lending = Lending(
-            streams,
-            node.posters,
-            audience,
-            quality=node.quality,
-            history_us=delivery.held_us,
-            now=reactor.now(),
-        )
-        lending.consult = lambda message, now: consult(answers, message, now)
+    lending = _lending(node, audience, answers, delivery.held_us) if config.workers else None
     node.transcoding = transcoding(config, streams, reactor.now, unix_us)
     transcoder = node.transcoding.transcoder
     services = Services(node, journal, http, rtmp, worker_start(config, delivery), lending, transcoder)
     node.on_hold = services.follow
     return services
+
+
+def _compose_viewing(node: Node, kept: Kept) -> PromiseDoor:
+    """What decides which viewers come here, and knows what they see."""
+    config, streams = node.config, node.streams
+    node.crew = Crew(config.workers)
+    node.choosing = Choosing(lambda name: _is_here(streams, name), config.name)
+    node.choosing.own_doors = Doors([url.rstrip("/").lower() for url in split_addresses(config.public_url)])
+    node.promise = Promise(terms_of(config), streams, kept)
+    node.promise.edges_bps = lambda: node.replication.edges_bps() if node.replication is not None else 0
+    node.door = door = PromiseDoor(node.promise, streams, node.reactor.now)
+    node.quality = Board(lambda name: streams.get(name) is not None)
+    return door
+
+
+def _answers(node: Node) -> Answers:
+    return Answers(
+        node.choosing,
+        Proxies(parse_networks(node.config.trusted_proxies)),
+        lambda: {option: listener.address for option, listener in node.listeners.items()},
+        node.network.node_key.node_id,
+    )
+
+
+def _lending(node: Node, audience: Audience, answers: Answers, history_us: int) -> Lending:
+    lending = Lending(
+        node.streams,
+        node.posters,
+        audience,
+        quality=node.quality,
+        history_us=history_us,
+        now=node.reactor.now(),
+    )
+    lending.consult = lambda message, now: consult(answers, message, now)
+    return lending
 
 
 def _is_here(streams: Streams, name: str) -> bool:

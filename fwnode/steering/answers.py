@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from fwnode.delivery import MAY_BE_ELSEWHERE
 from fwnode.steering.choosing import FALLBACKS, HERE, Came, Choosing, Chosen
 from fwnode.steering.doors import base_of
 from fwnode.steering.forwarded import Proxies
@@ -51,13 +52,6 @@ NOBODY = error(
 NO_INGEST = error(404, "not_found", "there is /ingest/{stream}")
 
 _HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
-
-
-MAY_BE_ELSEWHERE: Mapping[str, Callable[[tuple[str, ...]], bool]] = {
-    "watch": lambda segments: len(segments) == 2,
-    "live": lambda segments: len(segments) == 3 and segments[2] == "index.m3u8",
-}
-"""Routes, and which of their paths a viewer may be sent on from."""
 
 
 class Answered(Protocol):

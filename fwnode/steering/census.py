@@ -34,7 +34,7 @@ BITRATE_DIGITS = 2  # a stream's bitrate wavers; each other one is a stream to b
 RTT_STEP = 0.1  # a round trip has to change by so much of itself to be worth putting in order anew
 KEPT_KINDS = (Kind.WHO, Kind.WHERE, Kind.LOAD, Kind.PLACE, Kind.DOORS)
 
-S = TypeVar("S", Who, Where, Load, Place, Doors)
+S = TypeVar("S", Who, Where, Load, Place, Doors, CarriedStreams)
 
 
 class Directory(Protocol):
@@ -136,6 +136,7 @@ class Census:
             and records == before  # of the same objects, which costs nothing
             and near is self._near.get(node)
             and fault == self._faults.get(node)
+            and not self.candidates[node].allowed  # it changes with what the node publishes
         ):
             return
         if before is None or before[0] is not records[0]:
@@ -186,9 +187,17 @@ class Census:
             compatible=here or who is None or is_compatible(who.version, self._program),
             draining=closed == DRAINING,
             paused=bool(closed) and closed != DRAINING,
-            allowed=tuple(load.streams) if load else (),
+            allowed=self._allowed(node, load),
             failing=fault or ("" if here or who is not None else "it has not said who it is"),
         )
+
+    def _allowed(self, node: NodeId, load: Load | None) -> tuple[str, ...]:
+        """What the owner lets the node serve of others, and all that it publishes itself."""
+        if load is None or not load.streams:
+            return ()
+        said = self._read(node, CarriedStreams)
+        own = [carried.name for carried in said.streams if carried.depth == 0] if said else []
+        return (*load.streams, *own)
 
     def _read(self, node: NodeId, shape: type[S]) -> S | None:
         record = self._directory.record(node, KINDS[shape])

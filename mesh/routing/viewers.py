@@ -129,7 +129,7 @@ class Candidate(msgspec.Struct, frozen=True):
     draining: bool = False
     paused: bool = False  # its owner wants no viewers now
     failing: str = ""  # why it is not well: silent, revoked, altered media
-    allowed: tuple[str, ...] = ()  # patterns of others' streams that its owner lets it serve; none: all
+    allowed: tuple[str, ...] = ()  # patterns of streams that its owner lets it serve; none: all
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -411,9 +411,8 @@ class Judge:
         return path
 
     def _allows(self, candidate: Candidate) -> bool:
-        if not candidate.allowed or (candidate.carried is not None and candidate.carried.depth == 0):
-            return True
-        return any(fnmatch.fnmatchcase(self._stream, pattern) for pattern in candidate.allowed)
+        patterns = candidate.allowed
+        return not patterns or any(fnmatch.fnmatchcase(self._stream, pattern) for pattern in patterns)
 
     def bars(self, candidate: Candidate) -> str:
         """Why this viewer is never sent there; "" when it may be."""

@@ -275,8 +275,7 @@ def test_who_is_chosen_may_be(
     assert chosen.edge and chosen.compatible
     assert not (chosen.draining or chosen.paused or chosen.failing)
     assert chosen.node not in viewer.tried
-    own = chosen.carried is not None and chosen.carried.depth == 0
-    assert not chosen.allowed or NAME in chosen.allowed or own
+    assert not chosen.allowed or NAME in chosen.allowed
     doors = chosen.doors | (chosen.lan_doors if viewer.local and chosen.lan else frozenset())
     assert chosen.node == viewer.asked or doors & viewer.doors
     if viewer.tls and chosen.node != viewer.asked:

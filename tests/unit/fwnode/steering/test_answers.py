@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from steering_world import BERLIN, IDLE, PARIS, STREAM, TOKYO, World, key, location
 
-from fwnode.workers.consulting import consult
+from fwnode.steering.consulted import consult
 from fwnode.workers.wire import Consult
 from mesh.directory.facts import Doors, Load
 from mesh.model import short
