@@ -51,6 +51,7 @@ from mesh.routing.viewer_costs import (
 )
 
 SPARE_SHARE = 0.2  # left free by who was sent on: twice what may change untold (LOAD_CHANGE)
+SPARE_VIEWERS = 8  # and for so many at least, whom others may have sent there meanwhile; guess
 KEPT_FEEDS = 2  # edges that the last source with room is kept for: they feed others then
 HASH_KEY_BYTES = 64  # blake2b's longest key
 TRIED_MAX = 2  # redirects of one viewer; whoever is asked then serves, or says that nobody can
@@ -380,7 +381,8 @@ class Judge:
         if stretched:
             standing = Standing.FULL if small else Standing.STRETCHED
             return Ranked(node, standing, terms, has_stream, "no source has room to feed it", source)
-        if self.viewer.tried and over_bps + SPARE_SHARE * known.budget_bps > 0 and not present:
+        spare_bps = max(SPARE_SHARE * known.budget_bps, SPARE_VIEWERS * self._bps)
+        if self.viewer.tried and over_bps + spare_bps > 0 and not present:
             why = "nearly full, and the viewer was sent on once"
             return Ranked(node, Standing.KEPT, terms, has_stream, why, source)
         if last and small:

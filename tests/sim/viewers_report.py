@@ -47,7 +47,7 @@ def table(outcomes: list[Outcome], count: int) -> None:
     print(
         "| policy | distance p50, km | p99 | mean | beyond promise p99 | p99.9 | worst | spread of fullness "
         "| attempts refused | sent to dead | cut off | redirects, mean | two or more | moved | and back "
-        "| decision p50 / p99, us | all in, us |"
+        "| decision p50 / p99, us of CPU | all in, us |"
     )
     print("|---" * 17 + "|")
     for each in outcomes:

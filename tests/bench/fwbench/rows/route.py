@@ -34,11 +34,10 @@ class RouteRow:
     @contextmanager
     def open(self, bench: Bench) -> Iterator[Measure]:
         field, towns = _field()
-        promises = Reservations()
         rounds = iter(range(1_000_000))
 
         def one(side: str) -> Sample:
-            random, now = Random(next(rounds)), 100.0
+            random, promises, now = Random(next(rounds)), Reservations(), 100.0
             took = []
             for _ in range(_DECISIONS if side == _FIELD else _RANKINGS):
                 viewer = Viewer(random.randbytes(4), _around(random, towns), tls=True, asked=_key(1))
