@@ -16,19 +16,21 @@ import pytest
 START_S = 30.0  # a second when the machine is idle; the tests share two cores with others
 STOP_S = 15.0
 POLL_S = 0.01
-REAL = ("interop", "browser", "netns")
+BROWSER = "browser"
 FWNODE = (sys.executable, "-m", "fwnode")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that run real programs take turns on one worker of pytest-xdist, the others go on beside.
+    """What pytest-xdist keeps on one worker: a file's tests; and all browsers, which come last.
 
-    Browsers, which need two cores for themselves, come last: the pure tests have ended by then.
+    Most tests of real programs wait most of the time, so two at once take half as long. A browser that
+    decodes video does not.
     """
+    items.sort(key=lambda item: item.get_closest_marker(BROWSER) is not None)
     for item in items:
-        if any(item.get_closest_marker(name) for name in REAL):
-            item.add_marker(pytest.mark.xdist_group("real"))
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+        browser = item.get_closest_marker(BROWSER) is not None
+        item.add_marker(pytest.mark.xdist_group(BROWSER if browser else str(item.path)))
 
 
 class RunningNode:
