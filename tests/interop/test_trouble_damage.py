@@ -95,6 +95,7 @@ def fetch_hls(node: LiveNode, name: str) -> int:
         answer = node.fetch(f"/live/{name}/{path}index.m3u8")
         assert answer.status in (200, 404)
         there = answer.text.partition("#EXT-X-PRELOAD-HINT")[0] if answer.status == 200 and path else ""
+        there = re.sub(r".*GAP=YES.*|#EXT-X-GAP\n#EXTINF.*\n.*", "", there)  # what it says is not there
         for uri in re.findall(r"[\w.-]+\.m(?:4s|p4)", there):
             assert node.fetch(f"/live/{name}/{path}{uri}").status == 200
             count += 1
