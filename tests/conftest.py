@@ -16,21 +16,12 @@ import pytest
 START_S = 30.0  # a second when the machine is idle; the tests share two cores with others
 STOP_S = 15.0
 POLL_S = 0.01
-BROWSER = "browser"
 FWNODE = (sys.executable, "-m", "fwnode")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What pytest-xdist keeps on one worker: a file's tests; and all browsers, which come last.
-
-    Most tests of real programs wait most of the time, so two at once take half as long. A browser that
-    decodes video does not.
-    """
-    items.sort(key=lambda item: item.get_closest_marker(BROWSER) is not None)
-    for item in items:
-        browser = item.get_closest_marker(BROWSER) is not None
-        item.add_marker(pytest.mark.xdist_group(BROWSER if browser else str(item.path)))
+    """Browsers last: they decode video, and the pure tests, which want a whole core, have ended by then."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 
 class RunningNode:
