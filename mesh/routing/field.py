@@ -101,17 +101,16 @@ class _Order:
             ]
         ordered.sort()
         unknown, near = estimate_ms(None, None), self.radius_km
-        self.lows = array(
-            "f",
-            [
-                unknown
-                if self.centre is None or squared == FAR
-                else ACCESS_MS
-                + KM_MS * max(0.0, 2 * EARTH_RADIUS_KM * asin(min(1.0, sqrt(squared) / 2)) - near)
-                for squared, _ in ordered
-            ],
-        )
-        self.slots = array("I", [slot for _, slot in ordered])
+        lows = [
+            unknown
+            if self.centre is None or squared == FAR
+            else ACCESS_MS + KM_MS * max(0.0, 2 * EARTH_RADIUS_KM * asin(min(1.0, sqrt(squared) / 2)) - near)
+            for squared, _ in ordered
+        ]
+        # Once more: who is nowhere costs less than who is on the other side of the earth.
+        pairs = sorted(zip(lows, [slot for _, slot in ordered], strict=True))
+        self.lows = array("f", [low for low, _ in pairs])
+        self.slots = array("I", [slot for _, slot in pairs])
 
     def patch(self, slot: int, points: Mapping[int, Point | None]) -> None:
         """A member came, went or moved."""

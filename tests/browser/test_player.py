@@ -145,7 +145,7 @@ def test_names_the_codec_that_the_browser_lacks(
     def prepare(page: Any) -> None:
         page.route_web_socket("**/ws", lambda socket: socket.send(json.dumps(init)))
         page.route(
-            "**/index.m3u8",
+            "**/index.m3u8*",
             lambda route: route.fulfill(content_type="application/vnd.apple.mpegurl", body=HEVC_PLAYLIST),
         )
 

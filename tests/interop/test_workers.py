@@ -287,7 +287,11 @@ def test_a_stream_of_another_node(start: StartNode, clips: Clips) -> None:
         viewers = Viewers(edge)
         for path in ("/live/nobody/index.m3u8", "/live/nobody.ts"):
             assert {status for status, _ in viewers.fetch(path).values()} == {404}, path
-        assert {status for status, _ in viewers.fetch(FOLDER + "index.m3u8").values()} == {200}
+
+        def served() -> bool:
+            return {status for status, _ in viewers.fetch(FOLDER + "index.m3u8").values()} == {200}
+
+        until(served, "both workers have it: records of a member that has just joined come one by one")
         assert decoded_frames(edge.url(f"/live/{STREAM}.ts"), seconds=1) >= FPS - 1
         assert (edge.stream(STREAM) or {})["source"]["protocol"] == "mesh"
         viewers.close()
