@@ -35,6 +35,7 @@ SHAPE = Shape()
 SEGMENT = segment(SHAPE)
 ONE = configuration(profile("one", 146, 82))
 TWO = configuration(profile("one", 146, 82), profile("two", 160, 90, profile="H264ConstrainedHigh"))
+TS_PACKET_BYTES, TS_SYNC = 188, 0x47
 StartGateway = Callable[..., RunningGateway]
 _run = f"{os.getpid():x}{time.time_ns():x}"[-10:]
 _numbers = itertools.count()
@@ -379,8 +380,8 @@ def test_parts_that_are_wrong(double: RunningGateway) -> None:
     assert media_of(struck("other-segment").renditions[1].data).video_pts[0] > source.video_pts[-1]
     assert media_of(struck("wrong-size").renditions[1].data).width == 160
     assert sum(len(rendition.data) for rendition in struck("oversized").renditions) > 40_000_000
-    with pytest.raises(Exception, match="Invalid data"):
-        media_of(struck("garbage").renditions[0].data)
+    heads = struck("garbage").renditions[0].data[::TS_PACKET_BYTES]
+    assert heads.count(TS_SYNC) < len(heads) / 2
 
 
 @pytest.mark.livepeer("11.3")
