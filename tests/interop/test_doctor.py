@@ -48,11 +48,14 @@ def test_who_reaches_nobody_needs_a_hand(start_node: Any) -> None:
     lost = start_node("--name", "lost", "--seed", "127.0.0.1:1")
     lost.cli("invite")
 
-    def told() -> Any:
-        return lost.cli("doctor", "--json", "--no-opinion", check=False)
+    answers: list[Any] = []
 
-    until(lambda: told().returncode == 1)
-    said = json.loads(told().stdout)
+    def told() -> bool:
+        answers.append(lost.cli("doctor", "--json", "--no-opinion", check=False))
+        return answers[-1].returncode == 1 and "no other node is reached" in answers[-1].stdout
+
+    until(told)
+    said = json.loads(answers[-1].stdout)
     assert said["fine"] is False and "no other node is reached" in said["needs"][0]
     assert "Needs a hand: no other node is reached" in lost.cli("doctor", check=False).stdout
 
